@@ -1,0 +1,221 @@
+/**
+ * Every error code of Kedge, in one table. `docs/errors.md` is held against it by a test.
+ *
+ * `status` is the gRPC status that a refusal carries on the wire. `exposure` says whether message and hint may
+ * leave the process: of an `internal` error the caller sees only an incident id, the rest is in the log. `means`
+ * is one sentence for an operator.
+ */
+export type GrpcStatusName =
+  | 'INVALID_ARGUMENT'
+  | 'UNAUTHENTICATED'
+  | 'PERMISSION_DENIED'
+  | 'FAILED_PRECONDITION'
+  | 'RESOURCE_EXHAUSTED'
+  | 'UNAVAILABLE'
+  | 'UNIMPLEMENTED'
+  | 'ABORTED'
+  | 'NOT_FOUND'
+  | 'INTERNAL';
+
+/** One row of the table. */
+export interface ErrorSpec {
+  readonly status: GrpcStatusName;
+  readonly exposure: 'public' | 'internal';
+  readonly means: string;
+}
+
+const input = (means: string) => ({ status: 'INVALID_ARGUMENT', exposure: 'public', means }) as const;
+const unauthenticated = (means: string) =>
+  ({ status: 'UNAUTHENTICATED', exposure: 'public', means }) as const;
+const denied = (means: string) => ({ status: 'PERMISSION_DENIED', exposure: 'public', means }) as const;
+const precondition = (means: string) =>
+  ({ status: 'FAILED_PRECONDITION', exposure: 'public', means }) as const;
+const exhausted = (means: string) => ({ status: 'RESOURCE_EXHAUSTED', exposure: 'public', means }) as const;
+const unavailable = (means: string) => ({ status: 'UNAVAILABLE', exposure: 'public', means }) as const;
+const internal = (means: string) => ({ status: 'INTERNAL', exposure: 'internal', means }) as const;
+
+export const ERROR_TABLE = {
+  // --- encodings
+  der_invalid: input(
+    'bytes that should be DER are not: truncated, trailing bytes, or not the one encoding that DER allows',
+  ),
+  pem_invalid: input('a PEM file has no block of the wanted kind, or a block that is not base64'),
+  metadata_invalid: input('the metadata of a gRPC call is over its size limit, or a field of it is wrong'),
+  message_malformed: input('a gRPC message is not valid protobuf of its type'),
+  message_too_large: input('a message, file or field is over its size limit'),
+  // --- SPIFFE IDs
+  spiffe_id_invalid: input('a SPIFFE ID breaks a rule of the SPIFFE-ID standard; the message names the rule'),
+  trust_domain_invalid: input(
+    'a trust domain name breaks a rule of the SPIFFE-ID standard; the message names the rule',
+  ),
+  // --- CSRs
+  csr_malformed: input('the CSR is not a strict DER PKCS#10 request'),
+  csr_too_large: input('the CSR is over 16 KiB'),
+  csr_key_type_unsupported: input('the CSR holds a key of a type or size that Kedge does not sign'),
+  csr_signature_algorithm_unsupported: input(
+    'the CSR is signed with an algorithm that Kedge does not take, such as one with SHA-1',
+  ),
+  csr_signature_invalid: input(
+    "the CSR's signature does not verify with its own key: no proof of possession",
+  ),
+  csr_spiffe_id_mismatch: denied('the CSR asks for another SPIFFE ID than the token proves'),
+  // --- X.509-SVIDs and chains
+  svid_chain_empty: input('a chain without a certificate'),
+  svid_chain_too_long: input('a chain with more certificates than the limit'),
+  svid_malformed: input('a certificate in the chain is not strict DER X.509'),
+  svid_uri_san_missing: input('the leaf has no URI SAN (X509-SVID section 2)'),
+  svid_uri_san_multiple: input('the leaf has more than one URI SAN (X509-SVID section 2)'),
+  svid_spiffe_id_invalid: input("the leaf's URI SAN is not a SPIFFE ID (X509-SVID section 2)"),
+  svid_path_missing: input("the leaf's SPIFFE ID has no path (X509-SVID section 5.2)"),
+  svid_leaf_is_ca: input('the leaf is a CA certificate (X509-SVID section 5.2)'),
+  svid_key_usage_missing: input(
+    'a certificate has no key usage, or not marked critical (X509-SVID section 4.3)',
+  ),
+  svid_leaf_signs_certificates: input("the leaf's key usage has keyCertSign (X509-SVID section 5.2)"),
+  svid_leaf_signs_crls: input("the leaf's key usage has cRLSign (X509-SVID section 5.2)"),
+  svid_digital_signature_missing: input(
+    "the leaf's key usage lacks digitalSignature (X509-SVID section 4.3)",
+  ),
+  svid_extended_key_usage_invalid: input(
+    'a certificate has an extended key usage without serverAuth and clientAuth (X509-SVID section 4.4)',
+  ),
+  svid_subject_empty_san_not_critical: input(
+    'the subject is empty and the SAN not critical (RFC 5280 section 4.2.1.6)',
+  ),
+  svid_extension_unknown_critical: input('a certificate has a critical extension that Kedge does not know'),
+  svid_not_yet_valid: input('a certificate of the chain is not valid yet'),
+  svid_expired: input('a certificate of the chain has expired'),
+  svid_issuer_not_ca: input('an issuer in the chain is not a CA certificate (X509-SVID section 4.1)'),
+  svid_issuer_cannot_sign: input("an issuer's key usage lacks keyCertSign (X509-SVID section 4.3)"),
+  svid_issuer_has_path: input("an issuer's SPIFFE ID has a path (X509-SVID section 3.2)"),
+  svid_issuer_trust_domain_mismatch: input(
+    "an issuer's SPIFFE ID is of another trust domain than the leaf's",
+  ),
+  svid_path_length_exceeded: input(
+    "more intermediates than an issuer's path length allows (RFC 5280 section 4.2.1.9)",
+  ),
+  svid_name_constraint_violated: input(
+    "the leaf's names fall outside an issuer's name constraints (RFC 5280 section 4.2.1.10)",
+  ),
+  svid_signature_invalid: input('a signature in the chain does not verify'),
+  svid_algorithm_unsupported: input(
+    'a certificate was signed with a key of a kind, size or form that Kedge does not accept',
+  ),
+  svid_revoked: input('a certificate of the chain is on a CRL of its issuer'),
+  svid_untrusted: input("no trust anchor of the leaf's trust domain has signed the chain"),
+  svid_trust_domain_unknown: input('there is no bundle for the trust domain of the leaf'),
+  svid_private_key_mismatch: input('the private key is not the one of the leaf certificate'),
+  svid_unexpected_id: denied('the SVID carries another SPIFFE ID than the one asked for'),
+  // --- bundles and CRLs
+  bundle_malformed: input('a bundle document is not a SPIFFE bundle (JWKS)'),
+  bundle_empty: input('a bundle holds no X.509 authority, so nothing of its trust domain can be trusted'),
+  bundle_sequence_regressed: precondition('a bundle has a lower sequence than the last good one'),
+  crl_malformed: input('a CRL is not a strict DER CertificateList'),
+  crl_signature_invalid: input('a CRL is not signed by the authority that it names'),
+  // --- attestation
+  token_missing: unauthenticated('the call has no bearer token'),
+  token_malformed: unauthenticated(
+    'the token is not a JWT in compact serialization, or is over its size limit',
+  ),
+  token_algorithm_refused: unauthenticated(
+    'the token is signed by an algorithm that the issuer does not use',
+  ),
+  token_signature_invalid: unauthenticated('the token is not signed by a key of its issuer'),
+  token_issuer_unknown: unauthenticated('the token is from an issuer that the CA does not accept'),
+  token_audience_mismatch: unauthenticated("the token is not for this CA's audience"),
+  token_expired: unauthenticated('the token has expired'),
+  token_not_yet_valid: unauthenticated('the token is not valid yet'),
+  token_claims_invalid: unauthenticated('a claim that Kedge needs is missing or of the wrong type'),
+  token_not_bound_to_pod: unauthenticated('the token is not bound to a pod'),
+  token_key_invalid: precondition(
+    "the development issuer's key file is readable by others, or holds no RSA private key",
+  ),
+  spiffe_id_template_mismatch: denied('the SPIFFE ID template yields no valid SPIFFE ID for this workload'),
+  // --- policy
+  identity_denied: denied('the policy denies this identity'),
+  key_type_denied: denied('the policy does not allow this key type for this identity'),
+  dns_name_template_mismatch: denied(
+    'a DNS name template of the policy yields no valid DNS name for this workload',
+  ),
+  // --- issuing
+  issuer_unavailable: unavailable('the CA has no active issuer at this moment'),
+  lint_failed: internal(
+    'a certificate that was about to be signed breaks the SVID profile; nothing was signed',
+  ),
+  audit_unavailable: unavailable('the audit log cannot be written, so nothing is issued'),
+  overloaded: exhausted('the CA has as many requests waiting as it allows; retry after the time given'),
+  instance_overloaded: exhausted('this workload instance has more requests waiting than its fair share'),
+  shutting_down: unavailable(
+    'the process is draining; another replica, or this one after its restart, will answer',
+  ),
+  // --- what agents report
+  report_invalid: input(
+    'the first message of a Watch stream is not a report, or a field of a report is wrong',
+  ),
+  report_rate_exceeded: exhausted('an agent reports more often than the CA takes'),
+  // --- trust state
+  store_conflict: {
+    status: 'ABORTED',
+    exposure: 'internal',
+    means: 'another writer changed the trust state first; read again',
+  },
+  store_corrupt: internal('the trust store file is damaged or is not one of Kedge'),
+  store_newer_version: internal('the trust store was written by a newer Kedge'),
+  store_unavailable: unavailable(
+    'the trust store cannot be read or written: read-only, full disk, locked or gone',
+  ),
+  trust_state_invalid: internal('the document in the trust store is not a valid trust state'),
+  trust_domain_mismatch: precondition(
+    'the trust store belongs to another trust domain than the config names',
+  ),
+  data_folder_in_use: precondition('another CA runs on this data folder'),
+  // --- keys and upstream
+  key_sealed: internal('a CA key cannot be unsealed: wrong sealing key, or altered'),
+  key_not_found: internal('a CA key is not in its key manager'),
+  key_algorithm_unsupported: internal('the key manager does not make or sign with keys of this algorithm'),
+  sealing_key_invalid: precondition('the sealing key file is missing, readable by others, or not 32 bytes'),
+  upstream_refused: unavailable('the upstream authority did not give an issuer'),
+  authority_unusable: internal('a new authority failed its checks and was not adopted'),
+  lifecycle_invalid: internal('a step of the lifecycle was asked for out of order'),
+  // --- audit log
+  audit_chain_broken: precondition('a line of the audit log was altered or removed'),
+  audit_malformed: precondition('a line of the audit log is not one of Kedge'),
+  // --- agent
+  identity_unavailable: { status: 'PERMISSION_DENIED', exposure: 'public', means: 'no identity issued' },
+  identity_starting: unavailable('the agent has no SVID yet; it is asking the CA'),
+  security_header_missing: input('the Workload API call lacks the header workload.spiffe.io: true'),
+  too_many_streams: exhausted('the agent serves as many streams as it allows'),
+  unimplemented: { status: 'UNIMPLEMENTED', exposure: 'public', means: 'this method is not served' },
+  feed_failed: unavailable('a feed could not take the new identity; the old one stays in place'),
+  hook_failed: unavailable(
+    'the hook of a files feed exited with an error, was killed, or did not end in time',
+  ),
+  socket_in_use: precondition('another process serves this Unix socket'),
+  socket_path_invalid: precondition(
+    'the Unix socket path is not usable: not a socket, too long, or not ours',
+  ),
+  cache_unusable: precondition('the cache folder is not memory-backed or not private'),
+  cache_invalid: precondition('the cached identity cannot be used'),
+  ca_unreachable: unavailable('the CA cannot be reached'),
+  ca_identity_mismatch: unauthenticated("the server at the CA's address is not the CA of this trust domain"),
+  ca_answer_invalid: internal('the CA gave an answer that fails the checks of the agent'),
+  agent_unreachable: unavailable('the Workload API of an agent cannot be reached'),
+  agent_answer_invalid: internal('the Workload API gave an answer that breaks the standard'),
+  health_service_unknown: {
+    status: 'NOT_FOUND',
+    exposure: 'public',
+    means: 'the health of a service was asked for that is not served',
+  },
+  address_unavailable: precondition('an address or port cannot be listened on'),
+  // --- usage
+  usage_invalid: input('a command line that the command does not take'),
+  config_invalid: input('a configuration file or flag that Kedge does not take'),
+  file_unreadable: precondition('a file cannot be read'),
+  file_unwritable: precondition('a file cannot be written'),
+  deadline_exceeded: unavailable('something did not answer in time'),
+  cancelled: unavailable('the caller went away'),
+  internal: internal('a mistake in Kedge; the log has the details under the incident id'),
+} as const satisfies Record<string, ErrorSpec>;
+
+/** A stable, documented error code. */
+export type ErrorCode = keyof typeof ERROR_TABLE;

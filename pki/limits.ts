@@ -1,0 +1,38 @@
+/** Every bound on untrusted input, in one place. Sizes are bytes unless the name says otherwise. */
+export const LIMITS = {
+  /** SPIFFE-ID section 2.3. */
+  spiffeIdBytes: 2048,
+  /** SPIFFE-ID section 2.3. */
+  trustDomainBytes: 255,
+  csrBytes: 16 * 1024,
+  certificateBytes: 32 * 1024,
+  /** Certificates in a chain, leaf included. */
+  chainCertificates: 8,
+  derDepth: 16,
+  crlBytes: 4 * 1024 * 1024,
+  bundleDocumentBytes: 1024 * 1024,
+  bundleAuthorities: 64,
+  /** A bearer token; Kubernetes' bound tokens are about 1 KiB. */
+  tokenBytes: 8 * 1024,
+  /** All gRPC metadata of one call. */
+  metadataBytes: 16 * 1024,
+  /** One gRPC message from an agent. */
+  agentMessageBytes: 64 * 1024,
+  /** One gRPC message from the CA: a bundle with CRLs fits. */
+  caMessageBytes: 8 * 1024 * 1024,
+  /** Feeds that one report of an agent may name. */
+  reportFeeds: 16,
+  trustStateBytes: 900 * 1024,
+  /** Issuers in a trust state, retired ones included; a removed one leaves. */
+  trustStateIssuers: 64,
+  configFileBytes: 1024 * 1024,
+  policyRules: 10_000,
+  /** DNS name templates of one policy rule: each is a SAN of the SVIDs that it grants. */
+  policyDnsNames: 16,
+  /** One line of the audit log, newline included. */
+  auditLineBytes: 32 * 1024,
+  /** `aud` values of one token. */
+  tokenAudiences: 32,
+  /** One claim or header parameter that is a string, characters. */
+  tokenStringChars: 1024,
+} as const;
