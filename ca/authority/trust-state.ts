@@ -1,0 +1,61 @@
+import type { KeyHandle } from '../keys/key-manager.ts';
+
+/**
+ * The trust state: all that the CA replicas of one trust domain share. Plain data, never mutated in place.
+ *
+ * Times are milliseconds since the Unix epoch.
+ */
+export interface TrustState {
+  readonly trustDomain: string;
+  /** `spiffe_sequence` of the bundle. Grows by one whenever the set of anchors changes; never shrinks. */
+  readonly sequence: number;
+  /** All of them are in the bundle, whatever their phase. */
+  readonly anchors: readonly Anchor[];
+  readonly issuers: readonly Issuer[];
+  /** Keys of removed authorities that their key manager may still hold: to be destroyed, then dropped from here. */
+  readonly discardedKeys: readonly KeyHandle[];
+}
+
+/** The trust state of a trust domain that has nothing yet. It is never stored. */
+export function emptyTrustState(trustDomain: string): TrustState {
+  return { trustDomain, sequence: 0, anchors: [], issuers: [], discardedKeys: [] };
+}
+
+/**
+ * prepared → active → retired; what is removed is no longer in the state. Never back: what is given up before it was
+ * active goes from prepared to retired.
+ */
+export const PHASES = ['prepared', 'active', 'retired'] as const;
+export type Phase = (typeof PHASES)[number];
+
+/** What anchors and issuers have in common: the same lifecycle code drives both. */
+export interface Authority {
+  /** Subject key identifier, lower-case hex. */
+  readonly id: string;
+  readonly phase: Phase;
+  /** When the phase began. */
+  readonly phaseSinceMs: number;
+  /** Set once the authority is known to be compromised; a tainted authority never signs. */
+  readonly taintedAtMs: number | null;
+  /** DER. */
+  readonly certificate: Uint8Array;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+/** A self-signed root in the bundle. */
+export interface Anchor extends Authority {
+  readonly upstream: 'self' | 'disk' | 'vault' | 'kedge';
+  /** Sequence of the first bundle that held it: who acknowledged that one, or a later, trusts this anchor. */
+  readonly sinceSequence: number;
+  /** Null when the key is not ours. */
+  readonly key: KeyHandle | null;
+}
+
+/** The intermediate CA that signs SVIDs, below exactly one anchor. */
+export interface Issuer extends Authority {
+  readonly anchorId: string;
+  /** Certificates between this issuer and its anchor, without both. DER, issuer's own issuer first. */
+  readonly intermediates: readonly Uint8Array[];
+  readonly key: KeyHandle;
+}
