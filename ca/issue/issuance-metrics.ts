@@ -1,0 +1,78 @@
+import type { MetricsRegistry } from '../../host/metrics.ts';
+import type { ErrorCode } from '../../pki/error-table.ts';
+import type { AuditApi } from './audit-record.ts';
+
+/** What the issuing path counts. */
+export interface IssuanceMetrics {
+  /** An SVID was released, `durationMs` after its request came. */
+  issued(api: AuditApi, durationMs: number): void;
+  refused(code: ErrorCode): void;
+  auditCommitted(commit: { readonly records: number; readonly durationMs: number }): void;
+  /** Says where the queue's depth is read at each scrape. Once. */
+  observeQueue(depth: () => number): void;
+  /** Says where the audit log's state is read at each scrape. Once. */
+  observeAudit(available: () => boolean): void;
+}
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+/** Registers the metrics of the issuing path. */
+export function registerIssuanceMetrics(registry: MetricsRegistry): IssuanceMetrics {
+  const issued = registry.counter({
+    name: 'kedge_svid_issued_total',
+    help: 'X.509-SVIDs released, by the interface that asked.',
+    labels: ['api'],
+  });
+  const refused = registry.counter({
+    name: 'kedge_svid_refused_total',
+    help: 'Requests for an X.509-SVID refused, by error code.',
+    labels: ['code'],
+  });
+  const duration = registry.histogram({
+    name: 'kedge_svid_issuance_duration_seconds',
+    help: 'Time from a request for an X.509-SVID to its release, queue and audit log included.',
+    labels: [],
+    buckets: SECONDS,
+  });
+  const commitDuration = registry.histogram({
+    name: 'kedge_audit_commit_duration_seconds',
+    help: 'Time of one write and sync of the audit log.',
+    labels: [],
+    buckets: SECONDS,
+  });
+  const commitRecords = registry.histogram({
+    name: 'kedge_audit_commit_records',
+    help: 'Records that one sync of the audit log covered.',
+    labels: [],
+    buckets: BATCHES,
+  });
+  return {
+    issued(api, durationMs) {
+      issued.add({ api });
+      duration.observe({}, durationMs / 1000);
+    },
+    refused(code) {
+      refused.add({ code });
+    },
+    auditCommitted({ records, durationMs }) {
+      commitDuration.observe({}, durationMs / 1000);
+      commitRecords.observe({}, records);
+    },
+    observeQueue(depth) {
+      registry.gaugeFrom(
+        {
+          name: 'kedge_issuance_queue_requests',
+          help: 'Requests for an X.509-SVID that wait for their turn.',
+        },
+        depth,
+      );
+    },
+    observeAudit(available) {
+      registry.gaugeFrom(
+        { name: 'kedge_audit_available', help: '1 while the audit log can be written, else 0.' },
+        () => (available() ? 1 : 0),
+      );
+    },
+  };
+}
