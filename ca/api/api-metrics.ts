@@ -1,0 +1,57 @@
+import type { GrpcStatus } from '../../host/grpc-status.ts';
+import type { MetricsRegistry } from '../../host/metrics.ts';
+
+/** The methods that the CA serves: the only values of the label `method`. */
+export const API_METHODS = [
+  'kedge.v1.Identity/IssueX509Svid',
+  'kedge.v1.Identity/Watch',
+  'kedge.v1.Admin/GetStatus',
+  'kedge.v1.Admin/GetBundle',
+  'grpc.health.v1.Health/Check',
+  'grpc.health.v1.Health/Watch',
+] as const;
+export type ApiMethod = (typeof API_METHODS)[number];
+
+/** What the API counts. */
+export interface ApiMetrics {
+  /** A call, or a stream, is over. */
+  callEnded(method: ApiMethod, status: GrpcStatus): void;
+  /** The serving certificate was replaced; milliseconds since the Unix epoch. */
+  servingCertificate(notAfterMs: number): void;
+}
+
+/** What the gauges are read from at each scrape. */
+export interface ApiGauges {
+  readonly connections: () => number;
+  readonly watchStreams: () => number;
+}
+
+/** Registers the metrics of the API. */
+export function registerApiMetrics(registry: MetricsRegistry): ApiMetrics {
+  const calls = registry.counter({
+    name: 'kedge_grpc_calls_total',
+    help: 'gRPC calls and streams that ended, by method and gRPC status.',
+    labels: ['method', 'status'],
+  });
+  const notAfter = registry.gauge({
+    name: 'kedge_serving_certificate_expiry_timestamp_seconds',
+    help: "When the CA's own serving certificate expires, seconds since the Unix epoch.",
+    labels: [],
+  });
+  return {
+    callEnded: (method, status) => calls.add({ method, status }),
+    servingCertificate: (notAfterMs) => notAfter.set({}, notAfterMs / 1000),
+  };
+}
+
+/** Registers the gauges of the API, once what they read exists. */
+export function registerApiGauges(registry: MetricsRegistry, gauges: ApiGauges): void {
+  registry.gaugeFrom(
+    { name: 'kedge_grpc_connections', help: 'Client connections to the gRPC port.' },
+    gauges.connections,
+  );
+  registry.gaugeFrom(
+    { name: 'kedge_watch_streams', help: 'Watch streams that are open.' },
+    gauges.watchStreams,
+  );
+}

@@ -1,0 +1,240 @@
+import type { Server } from '@grpc/grpc-js';
+import type { Clock } from '../../host/clock.ts';
+import { HttpEndpoint, type Readiness } from '../../host/http-endpoint.ts';
+import type { Log } from '../../host/log.ts';
+import type { MetricsRegistry } from '../../host/metrics.ts';
+import type { Random } from '../../host/random.ts';
+import { SpiffeId } from '../../pki/spiffe-id.ts';
+import type { Attestor } from '../attest/attestor.ts';
+import type { AuthorityEngine } from '../authority/engine.ts';
+import { renewalsDue } from '../authority/renewals.ts';
+import type { CaConfig } from '../config.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import { coverageOf } from '../fleet/fleet-coverage.ts';
+import type { AuditLog } from '../issue/audit-log.ts';
+import type { IssuingService } from '../issue/issuing-service.ts';
+import type { PolicySource } from '../policy-source.ts';
+import { getBundle, getStatus } from './admin-service.ts';
+import { AdminSocket } from './admin-socket.ts';
+import { type ApiMetrics, registerApiGauges, registerApiMetrics } from './api-metrics.ts';
+import { CurrentBundle } from './bundle-message.ts';
+import { HealthService } from './health-service.ts';
+import { issueX509Svid } from './identity-service.ts';
+import { adminServer, agentServer } from './server.ts';
+import { CA_PATH, ServingIdentity } from './serving-identity.ts';
+import { TlsListener } from './tls-listener.ts';
+import { WatchService } from './watch-service.ts';
+
+/** What a {@link CaApi} is made of. It closes none of it. */
+export interface CaApiOptions {
+  readonly config: CaConfig;
+  readonly engine: AuthorityEngine;
+  readonly issuing: IssuingService;
+  readonly fleet: Fleet;
+  readonly attestor: Attestor;
+  readonly policy: PolicySource;
+  readonly audit: Pick<AuditLog, 'available' | 'head'>;
+  readonly registry: MetricsRegistry;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** Where a CA can be reached. */
+export interface CaAddresses {
+  /** `host:port`. */
+  readonly grpcAddress: string;
+  /** `host:port`. */
+  readonly httpAddress: string;
+  /** Absolute path. */
+  readonly adminSocket: string;
+}
+
+/** How often readiness is brought to those who watch the health service, milliseconds. */
+const HEALTH_MS = 1_000;
+/** How often instances that hold nothing any more are forgotten, milliseconds. */
+const PRUNE_MS = 60_000;
+
+/** Everything of a CA that others talk to: agents, operators, Prometheus, the kubelet. */
+export class CaApi {
+  readonly #options: CaApiOptions;
+  readonly #metrics: ApiMetrics;
+  readonly #bundle: CurrentBundle;
+  readonly #health: HealthService;
+  readonly #watch: WatchService;
+  readonly #serving: ServingIdentity;
+  readonly #agents: Server;
+  readonly #operators: Server;
+  readonly #stop = new AbortController();
+  #phase: 'starting' | 'serving' | 'draining' = 'starting';
+  /** Null until the CA has its own SVID. */
+  #listener: TlsListener | null = null;
+  #loops: Promise<unknown> = Promise.resolve();
+  readonly #opened = new AsyncDisposableStack();
+
+  constructor(options: CaApiOptions) {
+    const { config, engine, issuing, fleet, attestor, policy, audit, registry, clock, random, log } = options;
+    this.#options = options;
+    this.#metrics = registerApiMetrics(registry);
+    const context = { log, random, metrics: this.#metrics };
+    this.#bundle = new CurrentBundle({
+      read: () => engine.current().bundle,
+      refreshHintSeconds: config.refreshHintSeconds,
+    });
+    this.#health = new HealthService(context);
+    this.#watch = new WatchService({
+      ...context,
+      attestor,
+      spiffeIdOf: (instance) => config.svid.idTemplate.apply(instance, config.trustDomain),
+      policy: () => policy.current,
+      bundle: this.#bundle,
+      renewalsDue: () =>
+        renewalsDue(
+          engine.current().state,
+          coverageOf(fleet.instances(), clock.now()),
+          clock.now(),
+          config.limits.renewalsPerSecond,
+        ),
+      fleet,
+      clock,
+      disconnect: (peer) => this.#listener?.disconnect(peer),
+      maxStreams: config.limits.watchStreams,
+    });
+    this.#serving = new ServingIdentity({
+      issue: (csr) =>
+        issuing.issueOwn({
+          spiffeId: SpiffeId.of(config.trustDomain, CA_PATH),
+          csr,
+          grant: { ttlMs: config.svid.ttlMs, keyTypes: new Set(['ec-p256']), dnsNames: [] },
+        }),
+      issuerId: () => engine.signingIssuer()?.issuer.id ?? null,
+      onCertificate: (certificate, notAfterMs) => {
+        this.#metrics.servingCertificate(notAfterMs);
+        this.#listener?.use(certificate);
+      },
+      clock,
+      random,
+      log,
+    });
+    this.#agents = agentServer({
+      context,
+      issue: issueX509Svid({ attestor, issuing, fleet, bundle: this.#bundle, clock }),
+      watch: this.#watch,
+      health: this.#health,
+    });
+    const status = getStatus({
+      trustState: () => engine.current().state,
+      instances: () => fleet.instances(),
+      policy: () => policy.message(),
+      audit: () => ({ records: BigInt(audit.head.seq), head: audit.head.hash }),
+      lifecycle: () => engine.health().reason,
+      clock,
+      startedAtMs: clock.now(),
+    });
+    this.#operators = adminServer(context, status, getBundle(this.#bundle));
+    registerApiGauges(registry, {
+      connections: () => this.#listener?.connections ?? 0,
+      watchStreams: () => this.#watch.streams,
+    });
+  }
+
+  /** Whether the CA can issue now. */
+  readiness(): Readiness {
+    const { audit, engine } = this.#options;
+    if (this.#phase !== 'serving') return { ready: false, reason: this.#phase };
+    if (!audit.available) return { ready: false, reason: 'the audit log cannot be written' };
+    const { ok, reason } = engine.health();
+    return { ready: ok, reason };
+  }
+
+  /**
+   * Opens for service. What was opened before a failure is closed again. Call it once.
+   *
+   * 1. the CA's own SVID is issued
+   * 2. admin socket, then HTTP, then gRPC: who can connect is served
+   */
+  async start(): Promise<CaAddresses> {
+    try {
+      return await this.#open();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Ends service: readiness and health fail, no connection is accepted, streams end with `shutting_down`, what waits
+   * is answered. Resolves when the last client is gone, or when `signal` aborts.
+   */
+  async drain(signal: AbortSignal): Promise<void> {
+    this.#phase = 'draining';
+    this.#health.close();
+    this.#listener?.stopListening();
+    this.#watch.close();
+    const answered = this.#options.issuing.drain().then(() => this.#listener?.drained());
+    const late = new Promise<void>((resolve) =>
+      signal.addEventListener('abort', () => resolve(), { once: true }),
+    );
+    if (!signal.aborted) await Promise.race([answered, late]);
+  }
+
+  /** Cuts what is still connected and closes every address. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#loops;
+    await this.#opened.disposeAsync();
+  }
+
+  async #open(): Promise<CaAddresses> {
+    const { config, engine, fleet, policy, registry, clock } = this.#options;
+    const { listen, dataFolder, limits } = config;
+    const certificate = await this.#serving.renew();
+    const listener = new TlsListener({
+      server: this.#agents,
+      maxConnections: limits.connections,
+      certificate,
+    });
+    this.#listener = listener;
+    const admin = await AdminSocket.open(dataFolder, this.#operators);
+    this.#opened.defer(() => admin.close());
+    const http = new HttpEndpoint({ metrics: () => registry.render(), readiness: () => this.readiness() });
+    this.#opened.defer(() => http.close());
+    const httpPort = await http.listen(listen.http.host, listen.http.port);
+    this.#opened.defer(() => listener.close());
+    const grpcPort = await listener.listen(listen.grpc.host, listen.grpc.port);
+    this.#opened.defer(
+      engine.onChange(() => {
+        this.#serving.issuerChanged();
+        this.#watch.trustChanged();
+      }),
+    );
+    this.#loops = Promise.all([
+      this.#serving.run(this.#stop.signal),
+      this.#watch.run(this.#stop.signal),
+      policy.follow(this.#stop.signal),
+      every(clock, HEALTH_MS, this.#stop.signal, () => this.#health.set(this.readiness().ready)),
+      every(clock, PRUNE_MS, this.#stop.signal, () => fleet.prune(clock.now())),
+    ]);
+    this.#phase = 'serving';
+    this.#health.set(this.readiness().ready);
+    return {
+      grpcAddress: addressText(listen.grpc.host, grpcPort),
+      httpAddress: addressText(listen.http.host, httpPort),
+      adminSocket: admin.path,
+    };
+  }
+}
+
+/** Does `action` each `ms` milliseconds until the signal aborts. */
+async function every(clock: Clock, ms: number, signal: AbortSignal, action: () => void): Promise<void> {
+  while (!signal.aborted) {
+    await clock.sleep(ms, signal).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+    if (!signal.aborted) action();
+  }
+}
+
+function addressText(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

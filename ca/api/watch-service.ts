@@ -1,0 +1,219 @@
+import type { Clock } from '../../host/clock.ts';
+import { errorFields } from '../../host/log.ts';
+import { KedgeError } from '../../pki/kedge-error.ts';
+import type { SpiffeId } from '../../pki/spiffe-id.ts';
+import type { Attestor, WorkloadInstance } from '../attest/attestor.ts';
+import type { RenewalDue } from '../authority/renewals.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import type { Policy } from '../issue/policy.ts';
+import { bearerTokenOf } from './bearer-token.ts';
+import type { CurrentBundle } from './bundle-message.ts';
+import { addressOf, checkSizes, type HandlerContext } from './unary-handler.ts';
+import { type WatchCall, type WatchIdentity, WatchStream } from './watch-stream.ts';
+
+/** What a {@link WatchService} is made of. */
+export interface WatchServiceOptions extends HandlerContext {
+  readonly attestor: Attestor;
+  /** The SPIFFE ID of an instance. Throws `spiffe_id_template_mismatch`. */
+  readonly spiffeIdOf: (instance: WorkloadInstance) => SpiffeId;
+  /** The policy in force; another object after each change. */
+  readonly policy: () => Policy;
+  readonly bundle: CurrentBundle;
+  /** Who is to renew at this moment. */
+  readonly renewalsDue: () => readonly RenewalDue[];
+  readonly fleet: Fleet;
+  readonly clock: Clock;
+  /** Cuts the connection that a peer (`address:port`) made. */
+  readonly disconnect: (peer: string) => void;
+  /** Streams over all instances. */
+  readonly maxStreams: number;
+}
+
+/** Streams of one instance: one, and those that a broken network leaves behind until their keep-alive fails. */
+const MAX_INSTANCE_STREAMS = 4;
+/** How often streams are looked at, milliseconds. */
+const SWEEP_MS = 1_000;
+/** What an agent beyond the bounds is told to wait, milliseconds. */
+const RETRY_AFTER_MS = 5_000;
+
+/**
+ * `kedge.v1.Identity/Watch`: keeps agents and CA in step.
+ *
+ * A stream is bound to the instance that its token proved when it was opened, and ends with that token: agents come
+ * back with the current one, so that a pod that is gone cannot go on reporting.
+ */
+export class WatchService {
+  readonly #options: WatchServiceOptions;
+  readonly #streams = new Set<WatchStream>();
+  /** The streams of each instance, by cluster and pod UID. */
+  readonly #byInstance = new Map<string, Set<WatchStream>>();
+  /** Under which key a stream stands there. */
+  readonly #keys = new Map<WatchStream, string>();
+  /** The policy that every open stream has passed. */
+  #policy: Policy;
+  #closed = false;
+  /** Someone reported, or the trust state changed, since renewals were worked out last. */
+  #renewalsStale = true;
+
+  constructor(options: WatchServiceOptions) {
+    this.#options = options;
+    this.#policy = options.policy();
+  }
+
+  /** How many streams are open. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** The handler of the method. */
+  open(call: WatchCall): void {
+    const { clock, log, random, bundle, metrics, disconnect } = this.#options;
+    const peer = call.getPeer();
+    const stream = new WatchStream({
+      call,
+      clock,
+      log,
+      random,
+      bundle: () => bundle.get(),
+      disconnect: () => disconnect(peer),
+      onReport: () => {
+        this.#renewalsStale = true;
+      },
+      onEnd: (status) => {
+        this.#forget(stream);
+        metrics.callEnded('kedge.v1.Identity/Watch', status);
+      },
+    });
+    this.#streams.add(stream);
+    this.#admit(stream, call).then(
+      (identity) => {
+        stream.begin(identity);
+        // It may have ended while its token was looked at.
+        if (stream.over) this.#forget(stream);
+      },
+      (error: unknown) => stream.refuse(error),
+    );
+  }
+
+  /** Pushes the bundle to everyone who was sent another one, and renewal requests to those who are due. */
+  trustChanged(): void {
+    this.#renewalsStale = true;
+    for (const stream of this.#streams) stream.push();
+  }
+
+  /** Looks at the streams each second until the signal aborts: overdue ones, renewals, denied identities. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#options.clock.sleep(SWEEP_MS, signal);
+        this.sweep();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#options.log.error('watch.sweep_failed', { error: errorFields(error) });
+      }
+    }
+  }
+
+  /** One look at the streams. */
+  sweep(): void {
+    const policy = this.#options.policy();
+    const isNew = policy !== this.#policy;
+    this.#policy = policy;
+    for (const stream of this.#streams) {
+      stream.sweep();
+      if (isNew && stream.identity !== null) this.#checkAgain(stream, stream.identity.instance);
+    }
+    if (this.#renewalsStale) this.#askForRenewals();
+  }
+
+  /** Ends every stream; new ones are refused. Agents come back to another replica, or after the restart. */
+  close(): void {
+    this.#closed = true;
+    for (const stream of this.#streams) stream.refuse(shuttingDown());
+  }
+
+  async #admit(stream: WatchStream, call: WatchCall): Promise<WatchIdentity> {
+    const { attestor, spiffeIdOf, fleet, clock, maxStreams } = this.#options;
+    if (this.#closed) throw shuttingDown();
+    if (this.#streams.size > maxStreams) {
+      throw new KedgeError('overloaded', `the CA has ${maxStreams} streams open, its limit`, {
+        hint: 'try again, or another replica',
+        retryAfterMs: RETRY_AFTER_MS,
+      });
+    }
+    checkSizes(null, call.metadata);
+    const leave = new AbortController();
+    call.once('cancelled', () => leave.abort(new KedgeError('cancelled', 'the caller left')));
+    const peer = { address: addressOf(call.getPeer()) };
+    const instance = await attestor.attest(bearerTokenOf(call.metadata), peer, leave.signal);
+    const spiffeId = spiffeIdOf(instance).toString();
+    this.#checkPolicy(instance);
+    if (this.#closed) throw shuttingDown();
+    this.#remember(stream, instance);
+    return { instance, session: fleet.connect(instance, spiffeId, clock.now()) };
+  }
+
+  /** Throws `too_many_streams`. */
+  #remember(stream: WatchStream, instance: WorkloadInstance): void {
+    if (stream.over) return;
+    const key = keyOf(instance);
+    const streams = this.#byInstance.get(key) ?? new Set();
+    if (streams.size >= MAX_INSTANCE_STREAMS) {
+      throw new KedgeError('too_many_streams', `the instance has ${streams.size} streams open, its limit`, {
+        hint: 'close a stream before opening another',
+        retryAfterMs: RETRY_AFTER_MS,
+      });
+    }
+    streams.add(stream);
+    this.#byInstance.set(key, streams);
+    this.#keys.set(stream, key);
+  }
+
+  #forget(stream: WatchStream): void {
+    this.#streams.delete(stream);
+    const key = this.#keys.get(stream);
+    if (key === undefined) return;
+    this.#keys.delete(stream);
+    const streams = this.#byInstance.get(key);
+    streams?.delete(stream);
+    if (streams?.size === 0) this.#byInstance.delete(key);
+  }
+
+  #askForRenewals(): void {
+    this.#renewalsStale = false;
+    const dues = new Map(this.#options.renewalsDue().map((due) => [due.instanceId, due]));
+    if (dues.size === 0) return;
+    for (const stream of this.#streams) {
+      const due = dues.get(stream.identity?.instance.podUid ?? '');
+      if (due !== undefined) stream.askToRenew(due);
+    }
+  }
+
+  /** Throws `identity_denied`, and what the policy cannot decide. */
+  #checkPolicy(instance: WorkloadInstance): void {
+    const decision = this.#options.policy().decide(instance);
+    if (decision.kind === 'granted') return;
+    throw new KedgeError('identity_denied', 'the policy denies this identity', {
+      hint: `the policy's reason: ${decision.reason}`,
+    });
+  }
+
+  #checkAgain(stream: WatchStream, instance: WorkloadInstance): void {
+    try {
+      this.#checkPolicy(instance);
+    } catch (error) {
+      stream.refuse(error);
+    }
+  }
+}
+
+function keyOf(instance: WorkloadInstance): string {
+  return `${instance.cluster}/${instance.podUid}`;
+}
+
+function shuttingDown(): KedgeError {
+  return new KedgeError('shutting_down', 'this CA is shutting down', {
+    hint: 'connect again',
+    retryAfterMs: 1_000,
+  });
+}

@@ -1,0 +1,62 @@
+import type { Clock } from '../host/clock.ts';
+import type { MetricsRegistry } from '../host/metrics.ts';
+import { KEDGE_VERSION } from '../host/version.ts';
+import type { TrustView } from './authority/trust-view.ts';
+import type { Fleet } from './fleet/fleet.ts';
+import { coverageOf, stragglersOf } from './fleet/fleet-coverage.ts';
+
+/** What the metrics about the CA as a whole are read from, at each scrape. */
+export interface CaMetricsSources {
+  readonly trustView: () => TrustView;
+  readonly fleet: Fleet;
+  readonly ready: () => boolean;
+  /** Whether the newest edit of the policy file is in force; true without a file. */
+  readonly policyCurrent: () => boolean;
+  readonly clock: Clock;
+}
+
+/** Registers the metrics about trust, fleet and readiness. */
+export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsSources): void {
+  const { trustView, fleet, ready, policyCurrent, clock } = sources;
+  registry
+    .gauge({ name: 'kedge_info', help: 'Always 1; the label says which version runs.', labels: ['version'] })
+    .set({ version: KEDGE_VERSION }, 1);
+  const gauge = (name: string, help: string, read: () => number): void =>
+    registry.gaugeFrom({ name, help }, read);
+  gauge('kedge_ready', '1 while the CA can issue, else 0; what /readyz says.', () => Number(ready()));
+  gauge('kedge_bundle_sequence', 'Sequence of the trust bundle in force.', () => trustView().bundle.sequence);
+  gauge(
+    'kedge_issuer_expiry_timestamp_seconds',
+    'When the issuer that signs now expires, seconds since the Unix epoch; 0 while none may sign.',
+    () => (trustView().signingIssuer?.issuer.notAfterMs ?? 0) / 1000,
+  );
+  gauge(
+    'kedge_anchor_expiry_timestamp_seconds',
+    'When the first of the trust anchors in the bundle expires, seconds since the Unix epoch.',
+    () => Math.min(...trustView().state.anchors.map(({ notAfterMs }) => notAfterMs)) / 1000,
+  );
+  gauge('kedge_policy_current', '1 while the newest edit of the policy file is in force, else 0.', () =>
+    Number(policyCurrent()),
+  );
+  gauge('kedge_fleet_connected_instances', 'Workload instances with a Watch stream.', () => fleet.connected);
+  const coverage = () => coverageOf(fleet.instances(), clock.now());
+  gauge(
+    'kedge_fleet_live_instances',
+    'Workload instances that hold an unexpired SVID.',
+    () => coverage().instances.length,
+  );
+  gauge(
+    'kedge_fleet_stragglers',
+    'Live instances that do not hold the newest bundle and an SVID of the active issuer.',
+    () => {
+      const { bundle, signingIssuer } = trustView();
+      const goal = { bundleSequence: bundle.sequence, authorityKeyId: signingIssuer?.issuer.id ?? null };
+      return stragglersOf(coverage(), goal).length;
+    },
+  );
+  gauge(
+    'kedge_fleet_clock_skew_max_seconds',
+    "Largest difference between an agent's clock and the CA's, either way, in seconds.",
+    () => Math.max(0, ...fleet.instances().map(({ report }) => Math.abs(report?.clockSkewMs ?? 0))) / 1000,
+  );
+}

@@ -1,0 +1,54 @@
+import { formatDuration } from '../host/duration.ts';
+import { isKedgeError } from '../pki/kedge-error.ts';
+import { DEFAULT_SPIFFE_ID_TEMPLATE, SpiffeIdTemplate } from './attest/spiffe-id-template.ts';
+import { type CaSettings, lifetimesOf } from './config-settings.ts';
+
+/** Two values that exclude one another, told at one of their keys. */
+export interface Impossibility {
+  /** Dotted. */
+  readonly key: string;
+  readonly message: string;
+}
+
+/** What cannot be about the settings as a whole: each value by itself is fine. */
+export function impossibilities(settings: CaSettings): readonly Impossibility[] {
+  const found: Impossibility[] = [];
+  const { svidTtlMs, backdateMs, issuerLifetimeMs, renewAfterMs, anchorLifetimeMs } = lifetimesOf(settings);
+  const d = formatDuration;
+  if (backdateMs > svidTtlMs) {
+    found.push({
+      key: 'svid.backdate',
+      message: `${d(backdateMs)} is over svid.ttl, ${d(svidTtlMs)}: an SVID would be due for renewal when it is issued`,
+    });
+  }
+  if (renewAfterMs >= issuerLifetimeMs) {
+    found.push({
+      key: 'issuer.renewAfter',
+      message: `${d(renewAfterMs)} is not below issuer.lifetime, ${d(issuerLifetimeMs)}: an issuer would expire before the next one`,
+    });
+  } else if (svidTtlMs > issuerLifetimeMs - renewAfterMs) {
+    found.push({
+      key: 'svid.ttl',
+      message: `${d(svidTtlMs)} is over what is left of an issuer when it is replaced, ${d(issuerLifetimeMs - renewAfterMs)}: an SVID never outlives its issuer; shorten it, or raise issuer.lifetime`,
+    });
+  }
+  if (issuerLifetimeMs > anchorLifetimeMs) {
+    found.push({
+      key: 'issuer.lifetime',
+      message: `${d(issuerLifetimeMs)} is over anchor.lifetime, ${d(anchorLifetimeMs)}: an issuer never outlives its anchor`,
+    });
+  }
+  const { svid = {} } = settings;
+  try {
+    SpiffeIdTemplate.parse(svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {
+      allowSharedIds: svid.allowSharedIds ?? false,
+    });
+  } catch (error) {
+    if (!isKedgeError(error, 'config_invalid')) throw error;
+    found.push({
+      key: 'svid.idTemplate',
+      message: `${error.message}${error.hint === undefined ? '' : `; ${error.hint}`}`,
+    });
+  }
+  return found;
+}

@@ -1,0 +1,151 @@
+import * as z from 'zod';
+import { formatDuration, parseDurationMs } from '../host/duration.ts';
+import { LOG_LEVELS } from '../host/log.ts';
+import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
+import { TrustDomain } from '../pki/spiffe-id.ts';
+import { MAX_LEEWAY_MS } from './attest/jwt.ts';
+import { impossibilities } from './config-checks.ts';
+import { CONFIG_KEYS } from './config-keys.ts';
+import { type CaSettings, type ListenAddress, merged } from './config-settings.ts';
+import { closedObject, readYaml } from './yaml-document.ts';
+
+const DAY_MS = 86_400_000;
+
+/** A value that one of our own parsers reads from text; its refusal becomes the issue. */
+function parsed<T>(parse: (text: string) => T): z.ZodType<T> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (!isKedgeError(error)) throw error;
+      context.addIssue({
+        code: 'custom',
+        message: error.hint === undefined ? error.message : `${error.message}; ${error.hint}`,
+      });
+      return z.NEVER;
+    }
+  });
+}
+
+/** A duration within bounds; `wholeSeconds` because certificates count in seconds. */
+function duration(minMs: number, maxMs: number, wholeSeconds = true): z.ZodType<number> {
+  return parsed((text) => {
+    const ms = parseDurationMs(text);
+    const problem =
+      ms < minMs || ms > maxMs
+        ? `is not within ${formatDuration(minMs)} and ${formatDuration(maxMs)}`
+        : wholeSeconds && ms % 1_000 !== 0
+          ? 'is not a whole number of seconds'
+          : null;
+    if (problem === null) return ms;
+    throw new KedgeError('config_invalid', `${quote(text)} ${problem}`);
+  });
+}
+
+/** `host:port`, with an IPv6 host in brackets. */
+function parseAddress(text: string): ListenAddress {
+  const match = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    throw new KedgeError('config_invalid', `${quote(text)} is not an address`, {
+      hint: 'write host:port, as in 127.0.0.1:8443 or [::1]:8443; port 0 takes any that is free',
+    });
+  }
+  return { host: match[1] ?? match[2] ?? '', port };
+}
+
+const path = z
+  .string()
+  .min(1, 'an empty path')
+  .max(4_096)
+  .refine((text) => !text.includes('\0'), 'a path with a NUL');
+const text = z.string().min(1, 'an empty text').max(1_024);
+const whole = (min: number, max: number): z.ZodType<number> =>
+  z
+    .int({ error: (issue) => `${String(issue.input).slice(0, 40)} is not a whole number` })
+    .min(min)
+    .max(max);
+const keyAlgorithm = z.enum(['ec-p256', 'ec-p384', 'rsa-3072']);
+
+const SHAPE = {
+  trustDomain: parsed((name) => TrustDomain.parse(name)).optional(),
+  dataFolder: path.optional(),
+  logLevel: z.enum(LOG_LEVELS).optional(),
+  listen: closedObject({
+    grpc: parsed(parseAddress).optional(),
+    http: parsed(parseAddress).optional(),
+  }).optional(),
+  svid: closedObject({
+    ttl: duration(1_000, 366 * DAY_MS).optional(),
+    backdate: duration(0, DAY_MS).optional(),
+    idTemplate: text.optional(),
+    allowSharedIds: z.boolean().optional(),
+  }).optional(),
+  issuer: closedObject({
+    lifetime: duration(2_000, 3_660 * DAY_MS).optional(),
+    renewAfter: duration(1_000, 3_660 * DAY_MS).optional(),
+    keyAlgorithm: keyAlgorithm.optional(),
+  }).optional(),
+  anchor: closedObject({
+    lifetime: duration(2_000, 36_500 * DAY_MS).optional(),
+    keyAlgorithm: keyAlgorithm.optional(),
+    uriNameConstraints: z.boolean().optional(),
+  }).optional(),
+  bundle: closedObject({ refreshHint: duration(1_000, 7 * DAY_MS).optional() }).optional(),
+  clockSkew: duration(0, DAY_MS, false).optional(),
+  attest: closedObject({
+    cluster: text.optional(),
+    issuer: text.optional(),
+    audience: text.optional(),
+    leeway: duration(0, MAX_LEEWAY_MS, false).optional(),
+  }).optional(),
+  policy: closedObject({ file: path.optional() }).optional(),
+  keys: closedObject({ sealingKeyFile: path.optional() }).optional(),
+  limits: closedObject({
+    queue: whole(1, 1_000_000).optional(),
+    instanceQueue: whole(1, 1_000).optional(),
+    connections: whole(1, 1_000_000).optional(),
+    watchStreams: whole(1, 1_000_000).optional(),
+    instances: whole(1, 10_000_000).optional(),
+    renewalsPerSecond: whole(1, 100_000).optional(),
+  }).optional(),
+  drain: closedObject({ timeout: duration(0, 3_600_000, false).optional() }).optional(),
+};
+
+/** The schema of the file: what it takes, and nothing else. */
+export const configSchema: z.ZodType<CaSettings> = closedObject(SHAPE);
+
+/** Reads the text of a configuration file. `flags` count when values are weighed against one another. */
+export function readSettings(text: string, file: string, flags: CaSettings): CaSettings {
+  const whole = configSchema.superRefine((settings, context) => {
+    for (const { key, message } of impossibilities(merged(settings, flags))) {
+      context.addIssue({ code: 'custom', path: key.split('.'), message });
+    }
+  });
+  return readYaml(text, file, whole);
+}
+
+/** Reads what a command line sets, by dotted key. Throws `config_invalid`, naming the options. */
+export function readFlags(flags: ReadonlyMap<string, string>): CaSettings {
+  const settings = new Map<string, Record<string, unknown>>();
+  const top: Record<string, unknown> = {};
+  for (const [key, value] of flags) {
+    const [group = '', name] = key.split('.');
+    if (!CONFIG_KEYS.some((known) => known.key === key)) throw new TypeError(`no configuration key ${key}`);
+    if (name === undefined) {
+      top[group] = value;
+    } else {
+      const members = settings.get(group) ?? {};
+      members[name] = value;
+      settings.set(group, members);
+    }
+  }
+  const result = configSchema.safeParse({ ...top, ...Object.fromEntries(settings) });
+  if (result.success) return result.data;
+  const problems = result.error.issues.map(({ path, message }) => {
+    const key = path.join('.');
+    const flag = CONFIG_KEYS.find((known) => known.key === key)?.flag;
+    return `${flag === undefined ? key : `--${flag}`}: ${message}`;
+  });
+  throw new KedgeError('config_invalid', problems.join('; '), { hint: 'correct the command line' });
+}

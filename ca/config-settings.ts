@@ -1,0 +1,105 @@
+import type { LogLevel } from '../host/log.ts';
+import type { TrustDomain } from '../pki/spiffe-id.ts';
+import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+
+/** A host and a port to listen on; port 0 = any that is free. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The bounds that an operator can move. */
+export interface CaLimits {
+  readonly queue: number;
+  readonly instanceQueue: number;
+  readonly connections: number;
+  readonly watchStreams: number;
+  readonly instances: number;
+  readonly renewalsPerSecond: number;
+}
+
+/** What a file or a command line sets: the keys of the file, each value read and checked by itself. */
+export interface CaSettings {
+  readonly trustDomain?: TrustDomain | undefined;
+  readonly dataFolder?: string | undefined;
+  readonly logLevel?: LogLevel | undefined;
+  readonly listen?:
+    | { readonly grpc?: ListenAddress | undefined; readonly http?: ListenAddress | undefined }
+    | undefined;
+  readonly svid?:
+    | {
+        readonly ttl?: number | undefined;
+        readonly backdate?: number | undefined;
+        readonly idTemplate?: string | undefined;
+        readonly allowSharedIds?: boolean | undefined;
+      }
+    | undefined;
+  readonly issuer?:
+    | {
+        readonly lifetime?: number | undefined;
+        readonly renewAfter?: number | undefined;
+        readonly keyAlgorithm?: AuthorityKeyAlgorithm | undefined;
+      }
+    | undefined;
+  readonly anchor?:
+    | {
+        readonly lifetime?: number | undefined;
+        readonly keyAlgorithm?: AuthorityKeyAlgorithm | undefined;
+        readonly uriNameConstraints?: boolean | undefined;
+      }
+    | undefined;
+  readonly bundle?: { readonly refreshHint?: number | undefined } | undefined;
+  readonly clockSkew?: number | undefined;
+  readonly attest?:
+    | {
+        readonly cluster?: string | undefined;
+        readonly issuer?: string | undefined;
+        readonly audience?: string | undefined;
+        readonly leeway?: number | undefined;
+      }
+    | undefined;
+  readonly policy?: { readonly file?: string | undefined } | undefined;
+  readonly keys?: { readonly sealingKeyFile?: string | undefined } | undefined;
+  readonly limits?: { readonly [K in keyof CaLimits]?: number | undefined } | undefined;
+  readonly drain?: { readonly timeout?: number | undefined } | undefined;
+}
+
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+
+/** The lifetimes that must fit into one another, milliseconds, with their defaults. */
+export interface Lifetimes {
+  readonly svidTtlMs: number;
+  readonly backdateMs: number;
+  readonly issuerLifetimeMs: number;
+  readonly renewAfterMs: number;
+  readonly anchorLifetimeMs: number;
+}
+
+/** The lifetimes that `settings` give. Those that follow from others do so here. */
+export function lifetimesOf({ svid = {}, issuer = {}, anchor = {} }: CaSettings): Lifetimes {
+  const svidTtlMs = svid.ttl ?? DAY_MS;
+  const issuerLifetimeMs = issuer.lifetime ?? 30 * DAY_MS;
+  return {
+    svidTtlMs,
+    backdateMs: svid.backdate ?? Math.min(2 * MINUTE_MS, svidTtlMs),
+    issuerLifetimeMs,
+    renewAfterMs: issuer.renewAfter ?? Math.floor((issuerLifetimeMs * 2) / 3),
+    anchorLifetimeMs: anchor.lifetime ?? 5 * 365 * DAY_MS,
+  };
+}
+
+/** `over` wins, key by key. */
+export function merged(under: CaSettings, over: CaSettings): CaSettings {
+  const result: Record<string, unknown> = { ...under };
+  for (const [key, value] of Object.entries(over)) {
+    const below: unknown = result[key];
+    result[key] = isGroup(below) && isGroup(value) ? { ...below, ...value } : value;
+  }
+  return result;
+}
+
+/** Whether a value is a group of keys. */
+export function isGroup(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+}

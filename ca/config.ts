@@ -1,0 +1,182 @@
+import { readFile, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { errnoOf } from '../host/errno.ts';
+import type { LogLevel } from '../host/log.ts';
+import { KedgeError, quote } from '../pki/kedge-error.ts';
+import { LIMITS } from '../pki/limits.ts';
+import { TrustDomain } from '../pki/spiffe-id.ts';
+import { DEVELOPMENT_ISSUER } from './attest/development-issuer.ts';
+import { DEFAULT_SPIFFE_ID_TEMPLATE, SpiffeIdTemplate } from './attest/spiffe-id-template.ts';
+import { impossibilities } from './config-checks.ts';
+import {
+  type CaLimits,
+  type CaSettings,
+  isGroup,
+  type ListenAddress,
+  lifetimesOf,
+  merged,
+} from './config-settings.ts';
+import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+
+/** Everything that a CA is configured by. Deeply frozen. Times are milliseconds, paths absolute. */
+export interface CaConfig {
+  readonly trustDomain: TrustDomain;
+  readonly dataFolder: string;
+  readonly logLevel: LogLevel;
+  readonly listen: { readonly grpc: ListenAddress; readonly http: ListenAddress };
+  readonly svid: {
+    readonly ttlMs: number;
+    readonly backdateMs: number;
+    readonly idTemplate: SpiffeIdTemplate;
+  };
+  readonly issuer: {
+    readonly lifetimeMs: number;
+    readonly renewAfterMs: number;
+    readonly keyAlgorithm: AuthorityKeyAlgorithm;
+  };
+  readonly anchor: {
+    readonly lifetimeMs: number;
+    readonly keyAlgorithm: AuthorityKeyAlgorithm;
+    readonly uriNameConstraints: boolean;
+  };
+  readonly refreshHintSeconds: number;
+  readonly clockSkewMs: number;
+  readonly attest: {
+    readonly cluster: string;
+    readonly issuer: string;
+    readonly audience: string;
+    readonly leewayMs: number;
+  };
+  /** Null: no policy file. */
+  readonly policyFile: string | null;
+  readonly sealingKeyFile: string;
+  readonly limits: CaLimits;
+  readonly drainTimeoutMs: number;
+}
+
+const SECOND_MS = 1_000;
+const MINUTE_MS = 60 * SECOND_MS;
+
+/** Where the configuration comes from. */
+export interface CaConfigSources {
+  /** Path of the YAML file; undefined = none, everything has a default. */
+  readonly file?: string | undefined;
+  /** What the command line sets, by dotted key (`svid.ttl`), as text. It wins over the file. */
+  readonly flags?: ReadonlyMap<string, string> | undefined;
+}
+
+/**
+ * Reads the configuration: raw, validated, frozen. Throws `config_invalid` with every problem that was found, each
+ * with file, line, key, value and what is allowed; `file_unreadable`.
+ */
+export async function loadCaConfig({ file, flags = new Map() }: CaConfigSources): Promise<CaConfig> {
+  if (file === undefined && flags.size === 0) return configOf({}, process.cwd());
+  // YAML and its validation cost a start some 50 ms: only whoever configures something pays.
+  const { readFlags, readSettings } = await import('./config-schema.ts');
+  const fromFlags = readFlags(flags);
+  if (file === undefined) return configOf(fromFlags, process.cwd());
+  const fromFile = readSettings(await readConfigFile(file), file, fromFlags);
+  const folder = dirname(resolve(file));
+  // A path in a file is relative to that file, a path on a command line to where it was typed.
+  return configOf(merged(withPaths(fromFile, folder), withPaths(fromFlags, process.cwd())), folder);
+}
+
+/**
+ * The configuration that `settings` give, with a default for everything else. Relative paths start at `folder`.
+ * Throws `config_invalid` for values that exclude one another.
+ */
+export function configOf(settings: CaSettings, folder: string): CaConfig {
+  const problems = impossibilities(settings);
+  if (problems.length > 0) {
+    throw new KedgeError(
+      'config_invalid',
+      problems.map(({ key, message }) => `${key}: ${message}`).join('; '),
+    );
+  }
+  const { svid = {}, issuer = {}, anchor = {}, attest = {}, limits = {} } = settings;
+  const dataFolder = resolve(folder, settings.dataFolder ?? '.kedge');
+  const times = lifetimesOf(settings);
+  return deepFreeze({
+    trustDomain: settings.trustDomain ?? TrustDomain.parse('example.org'),
+    dataFolder,
+    logLevel: settings.logLevel ?? 'info',
+    listen: {
+      grpc: settings.listen?.grpc ?? { host: '127.0.0.1', port: 8443 },
+      http: settings.listen?.http ?? { host: '127.0.0.1', port: 9443 },
+    },
+    svid: {
+      ttlMs: times.svidTtlMs,
+      backdateMs: times.backdateMs,
+      idTemplate: SpiffeIdTemplate.parse(svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {
+        allowSharedIds: svid.allowSharedIds ?? false,
+      }),
+    },
+    issuer: {
+      lifetimeMs: times.issuerLifetimeMs,
+      renewAfterMs: times.renewAfterMs,
+      keyAlgorithm: issuer.keyAlgorithm ?? 'ec-p256',
+    },
+    anchor: {
+      lifetimeMs: times.anchorLifetimeMs,
+      keyAlgorithm: anchor.keyAlgorithm ?? 'ec-p256',
+      uriNameConstraints: anchor.uriNameConstraints ?? false,
+    },
+    refreshHintSeconds: Math.ceil((settings.bundle?.refreshHint ?? 5 * MINUTE_MS) / SECOND_MS),
+    clockSkewMs: settings.clockSkew ?? Math.min(5 * MINUTE_MS, times.issuerLifetimeMs / 10),
+    attest: {
+      cluster: attest.cluster ?? 'development',
+      issuer: attest.issuer ?? DEVELOPMENT_ISSUER,
+      audience: attest.audience ?? 'kedge',
+      leewayMs: attest.leeway ?? 30 * SECOND_MS,
+    },
+    policyFile: settings.policy?.file === undefined ? null : resolve(folder, settings.policy.file),
+    sealingKeyFile:
+      settings.keys?.sealingKeyFile === undefined
+        ? join(dataFolder, 'sealing-key')
+        : resolve(folder, settings.keys.sealingKeyFile),
+    limits: {
+      queue: limits.queue ?? 4_096,
+      instanceQueue: limits.instanceQueue ?? 8,
+      connections: limits.connections ?? 20_000,
+      watchStreams: limits.watchStreams ?? 20_000,
+      instances: limits.instances ?? 100_000,
+      renewalsPerSecond: limits.renewalsPerSecond ?? 500,
+    },
+    drainTimeoutMs: settings.drain?.timeout ?? 20 * SECOND_MS,
+  });
+}
+
+/** The same settings with their paths made absolute. */
+function withPaths(settings: CaSettings, folder: string): CaSettings {
+  const absolute = (path: string | undefined): string | undefined =>
+    path === undefined ? undefined : resolve(folder, path);
+  const { dataFolder, policy, keys } = settings;
+  return {
+    ...settings,
+    ...(dataFolder === undefined ? {} : { dataFolder: absolute(dataFolder) }),
+    ...(policy === undefined ? {} : { policy: { ...policy, file: absolute(policy.file) } }),
+    ...(keys === undefined ? {} : { keys: { ...keys, sealingKeyFile: absolute(keys.sealingKeyFile) } }),
+  };
+}
+
+async function readConfigFile(path: string): Promise<string> {
+  try {
+    const { size } = await stat(path);
+    if (size > LIMITS.configFileBytes) {
+      throw new KedgeError('config_invalid', `${path} is over ${LIMITS.configFileBytes} bytes`);
+    }
+    return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
+  } catch (cause) {
+    if (cause instanceof KedgeError) throw cause;
+    if (cause instanceof TypeError) throw new KedgeError('config_invalid', `${path} is not UTF-8`, { cause });
+    throw new KedgeError('file_unreadable', `cannot read the configuration file ${quote(path, 200)}`, {
+      hint: `check the path and its permissions (${errnoOf(cause) ?? 'unknown'})`,
+      cause,
+    });
+  }
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const part of Object.values(value)) if (isGroup(part)) deepFreeze(part);
+  return Object.freeze(value);
+}

@@ -1,0 +1,135 @@
+import type { WorkloadInstance } from '../attest/attestor.ts';
+import type { IssuedSvid } from '../issue/issuance.ts';
+import { type FleetInstance, heldUntilMs, isLive } from './instance.ts';
+import type { ReportedState } from './reported-state.ts';
+import type { Log } from '../../host/log.ts';
+
+/** What a {@link Fleet} is made of. */
+export interface FleetOptions {
+  /** How many instances are remembered; beyond it those that end first are forgotten. */
+  readonly maxInstances: number;
+  readonly log: Log;
+}
+
+/** One connection of an agent. What an older one of the same instance still says is not taken. */
+export interface FleetSession {
+  /** Takes the agent's newest report. */
+  report(state: ReportedState, nowMs: number): void;
+  /** The connection ended. Harmless when repeated. */
+  close(nowMs: number): void;
+}
+
+/**
+ * Who is live, and what each instance holds: what this process issued and what agents reported to it.
+ *
+ * In memory only: after a restart every agent reports again. Bounded; an instance is forgotten once its last SVID
+ * has expired and it is not connected.
+ */
+export class Fleet {
+  readonly #options: FleetOptions;
+  /** Ordered by when an instance was first heard of. */
+  readonly #instances = new Map<string, FleetInstance>();
+  /** The newest session of each connected instance. */
+  readonly #sessions = new Map<string, FleetSession>();
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+  }
+
+  /** How many instances are remembered. */
+  get size(): number {
+    return this.#instances.size;
+  }
+
+  /** How many instances have a stream open. */
+  get connected(): number {
+    return this.#sessions.size;
+  }
+
+  /** Every instance that is remembered, in no particular order. */
+  instances(): readonly FleetInstance[] {
+    return [...this.#instances.values()];
+  }
+
+  /** Notes an SVID that leaves for an instance. */
+  issued(instance: WorkloadInstance, svid: IssuedSvid, nowMs: number): void {
+    const spiffeId = svid.spiffeId.toString();
+    const known = this.#known(instance, spiffeId, nowMs);
+    const issued = {
+      serialNumber: Buffer.from(svid.serialNumber).toString('hex'),
+      authorityKeyId: svid.authorityKeyId,
+      notAfterMs: svid.notAfterMs,
+    };
+    this.#put({ ...known, spiffeId, issued, lastSeenMs: nowMs }, nowMs);
+  }
+
+  /** Opens a session: the instance's agent connected, and proved who it is. */
+  connect(instance: WorkloadInstance, spiffeId: string, nowMs: number): FleetSession {
+    const key = keyOf(instance);
+    const known = this.#known(instance, spiffeId, nowMs);
+    this.#put({ ...known, spiffeId, connected: true, lastSeenMs: nowMs }, nowMs);
+    const update = (change: Partial<FleetInstance>, nowMs: number): void => {
+      if (this.#sessions.get(key) !== session) return;
+      this.#put({ ...this.#known(instance, spiffeId, nowMs), ...change, lastSeenMs: nowMs }, nowMs);
+    };
+    const session: FleetSession = {
+      report: (state, nowMs) => update({ report: state, connected: true }, nowMs),
+      close: (nowMs) => {
+        update({ connected: false }, nowMs);
+        if (this.#sessions.get(key) === session) this.#sessions.delete(key);
+      },
+    };
+    this.#sessions.set(key, session);
+    return session;
+  }
+
+  /** Forgets the instances that hold nothing any more. */
+  prune(nowMs: number): void {
+    for (const [key, instance] of this.#instances) {
+      if (!instance.connected && !isLive(instance, nowMs)) this.#instances.delete(key);
+    }
+  }
+
+  #known(instance: WorkloadInstance, spiffeId: string, nowMs: number): FleetInstance {
+    return (
+      this.#instances.get(keyOf(instance)) ?? {
+        id: instance.podUid,
+        cluster: instance.cluster,
+        spiffeId,
+        namespace: instance.namespace,
+        podName: instance.podName,
+        issued: null,
+        report: null,
+        connected: false,
+        lastSeenMs: nowMs,
+      }
+    );
+  }
+
+  #put(instance: FleetInstance, nowMs: number): void {
+    const key = `${instance.cluster}/${instance.id}`;
+    if (!this.#instances.has(key) && this.#instances.size >= this.#options.maxInstances)
+      this.#makeRoom(nowMs);
+    this.#instances.set(key, instance);
+  }
+
+  #makeRoom(nowMs: number): void {
+    this.prune(nowMs);
+    if (this.#instances.size < this.#options.maxInstances) return;
+    // Several at once, so that a full registry does not look at everyone for each newcomer.
+    const endsMs = (instance: FleetInstance): number =>
+      instance.connected ? Number.POSITIVE_INFINITY : heldUntilMs(instance);
+    const victims = [...this.#instances]
+      .toSorted(([, a], [, b]) => Math.sign(endsMs(a) - endsMs(b)) || a.lastSeenMs - b.lastSeenMs)
+      .slice(0, Math.ceil(this.#options.maxInstances / 100));
+    for (const [key] of victims) this.#instances.delete(key);
+    this.#options.log.warn('fleet.full', {
+      instances: this.#options.maxInstances,
+      forgotten: victims.length,
+    });
+  }
+}
+
+function keyOf(instance: WorkloadInstance): string {
+  return `${instance.cluster}/${instance.podUid}`;
+}
