@@ -1,0 +1,45 @@
+import type { Counter, Gauge, MetricsRegistry } from '../host/metrics.ts';
+
+/** The metrics of an agent. */
+export interface AgentMetrics {
+  readonly svidNotAfterSeconds: Gauge<never>;
+  readonly renewals: Counter<'result'>;
+  readonly bundleSequence: Gauge<never>;
+  readonly clockSkewSeconds: Gauge<never>;
+  readonly publications: Counter<'feed' | 'result'>;
+}
+
+/** Registers the metrics of an agent. `streams` is read at each scrape. */
+export function agentMetrics(registry: MetricsRegistry, streams: () => number): AgentMetrics {
+  registry.gaugeFrom(
+    { name: 'kedge_agent_streams', help: 'Streams of the Workload API that are open.' },
+    streams,
+  );
+  return {
+    svidNotAfterSeconds: registry.gauge({
+      name: 'kedge_agent_svid_not_after_timestamp_seconds',
+      help: 'When the SVID that is served expires, seconds since the Unix epoch; 0 = none is served.',
+      labels: [],
+    }),
+    renewals: registry.counter({
+      name: 'kedge_agent_renewals_total',
+      help: 'Attempts to get an SVID from the CA, by result: ok, failed.',
+      labels: ['result'],
+    }),
+    bundleSequence: registry.gauge({
+      name: 'kedge_agent_bundle_sequence',
+      help: 'Sequence of the newest trust bundle that the CA gave.',
+      labels: [],
+    }),
+    clockSkewSeconds: registry.gauge({
+      name: 'kedge_agent_clock_skew_seconds',
+      help: "This machine's clock minus the CA's, as last measured.",
+      labels: [],
+    }),
+    publications: registry.counter({
+      name: 'kedge_agent_feed_publications_total',
+      help: 'Tries to bring a snapshot to a feed, by feed and result: ok, failed.',
+      labels: ['feed', 'result'],
+    }),
+  };
+}

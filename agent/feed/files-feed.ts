@@ -1,0 +1,180 @@
+import { join } from 'node:path';
+import type { Clock } from '../../host/clock.ts';
+import { errorFields, type Log } from '../../host/log.ts';
+import { formatBundleDocument } from '../../pki/bundle-document.ts';
+import { parseCertificate } from '../../pki/certificate.ts';
+import { KedgeError } from '../../pki/kedge-error.ts';
+import { LIMITS } from '../../pki/limits.ts';
+import { decodePem, encodePem } from '../../pki/pem.ts';
+import { sleepUntilDeadline } from '../deadline.ts';
+import { expiryOf } from '../renewal.ts';
+import { readSmallFile } from '../small-file.ts';
+import type { IdentitySnapshot } from '../snapshot.ts';
+import type { Evidence, Feed } from './feed.ts';
+import { type Hook, runHook } from './hook.ts';
+import { type Owner, type SnapshotFile, SnapshotFolder } from './snapshot-folder.ts';
+
+/** The names of the files. */
+export const FILE_NAMES = {
+  /** Certificate chain, PEM, leaf first. */
+  chain: 'tls.crt',
+  /** Private key, PKCS#8 PEM. */
+  key: 'tls.key',
+  /** Trust anchors, PEM. */
+  authorities: 'ca.crt',
+  /** Private key, then chain, in one file: atomic for a reader that opens one file. */
+  credentialBundle: 'credential-bundle.pem',
+  /** SPIFFE bundle document, where asked for. */
+  bundleDocument: 'bundle.json',
+  /** CRLs, PEM, while there are any. */
+  crls: 'crl.pem',
+} as const;
+
+/** Mode of the files that hold no key. */
+const PUBLIC_MODE = 0o644;
+
+/** What a {@link FilesFeed} is made of. */
+export interface FilesFeedOptions {
+  /** Absolute path of a folder that only this feed writes to. */
+  readonly folder: string;
+  /** Permission bits of the files that hold the key. */
+  readonly keyMode: number;
+  /** Owner of all files; absent = the process's own. */
+  readonly owner?: Owner;
+  /** Whether to write the bundle as a SPIFFE bundle document too. */
+  readonly bundleDocument: boolean;
+  /** Absent = nobody is told. */
+  readonly hook?: Hook;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * The identity as PEM files, changed all at once (see {@link SnapshotFolder}), and a hook that tells the proxy.
+ *
+ * A publication whose hook fails has still put the files in place; tried again, only the hook is run. A withdrawal
+ * removes the files and runs no hook: a proxy that keeps what it loaded is beyond the reach of files.
+ */
+export class FilesFeed implements Feed {
+  readonly name = 'files';
+  readonly #options: FilesFeedOptions;
+  readonly #folder: SnapshotFolder;
+  /** Generation of the files in place; 0 = not written by this process. */
+  #written = 0;
+  /** Ends the watch over files that an earlier process left. */
+  #leftover: AbortController | null = null;
+
+  /**
+   * Takes the folder over. What an earlier agent left there stays until it expires, since a proxy may live on it;
+   * what is expired or unreadable goes at once.
+   */
+  static async open(options: FilesFeedOptions): Promise<FilesFeed> {
+    const feed = new FilesFeed(options);
+    await feed.#adoptLeftover();
+    return feed;
+  }
+
+  private constructor(options: FilesFeedOptions) {
+    this.#options = options;
+    const { folder: path, owner } = options;
+    const names = Object.values(FILE_NAMES);
+    this.#folder = new SnapshotFolder({ path, names, ...(owner === undefined ? {} : { owner }) });
+  }
+
+  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<Evidence> {
+    const { clock, hook } = this.#options;
+    signal.throwIfAborted();
+    if (this.#written !== snapshot.generation) {
+      this.#leftover?.abort();
+      await this.#folder.replace(this.#filesOf(snapshot), clock.now());
+      this.#written = snapshot.generation;
+    }
+    const evidence =
+      hook === undefined
+        ? 'delivered'
+        : await runHook(hook, hookEnvironment(this.#options.folder, snapshot), clock, signal);
+    // Only now: a proxy that was told earlier may still read the version before.
+    await this.#folder.removeOld();
+    return evidence;
+  }
+
+  async withdraw(): Promise<void> {
+    this.#leftover?.abort();
+    await this.#folder.clear();
+    this.#written = 0;
+  }
+
+  close(): Promise<void> {
+    this.#leftover?.abort();
+    return Promise.resolve();
+  }
+
+  #filesOf({ svid, bundle }: IdentitySnapshot): SnapshotFile[] {
+    const { keyMode, bundleDocument } = this.#options;
+    const chain = svid.chain.map((der) => encodePem('CERTIFICATE', der)).join('');
+    const key = encodePem('PRIVATE KEY', svid.privateKey.expose());
+    const authorities = bundle.x509Authorities.map((der) => encodePem('CERTIFICATE', der)).join('');
+    const files = [
+      publicFile(FILE_NAMES.chain, chain),
+      { name: FILE_NAMES.key, bytes: Buffer.from(key), mode: keyMode },
+      publicFile(FILE_NAMES.authorities, authorities),
+      { name: FILE_NAMES.credentialBundle, bytes: Buffer.from(key + chain), mode: keyMode },
+    ];
+    if (bundle.crls.length > 0) {
+      files.push(publicFile(FILE_NAMES.crls, bundle.crls.map((der) => encodePem('X509 CRL', der)).join('')));
+    }
+    if (bundleDocument) {
+      files.push({
+        name: FILE_NAMES.bundleDocument,
+        bytes: Buffer.from(formatBundleDocument(bundle)),
+        mode: PUBLIC_MODE,
+      });
+    }
+    return files;
+  }
+
+  async #adoptLeftover(): Promise<void> {
+    const { clock, log } = this.#options;
+    const notAfterMs = await this.#leftoverNotAfterMs();
+    if (notAfterMs === null) return;
+    const watch = new AbortController();
+    this.#leftover = watch;
+    const now = { wallMs: clock.now(), monotonicMs: clock.monotonic() };
+    const remove = async (): Promise<void> => {
+      await sleepUntilDeadline(clock, expiryOf(notAfterMs, now), watch.signal);
+      await this.#folder.clear();
+      log.warn('feed.leftover_removed', { feed: this.name, notAfterMs });
+    };
+    const removal = remove().catch((error: unknown) => {
+      if (!watch.signal.aborted)
+        log.error('feed.withdrawal_failed', { feed: this.name, error: errorFields(error) });
+    });
+    if (notAfterMs <= clock.now()) await removal;
+  }
+
+  /** When the SVID of an earlier process expires; 0 for one that cannot be read; null where there is none. */
+  async #leftoverNotAfterMs(): Promise<number | null> {
+    try {
+      const path = join(this.#options.folder, FILE_NAMES.chain);
+      const limit = LIMITS.certificateBytes * LIMITS.chainCertificates * 2;
+      const text = Buffer.from(await readSmallFile(path, limit, 'certificate')).toString('latin1');
+      const [leaf] = decodePem(text, 'CERTIFICATE');
+      return leaf === undefined ? 0 : parseCertificate(leaf).notAfterMs;
+    } catch (error) {
+      const absent = error instanceof KedgeError && error.code === 'file_unreadable';
+      return absent ? null : 0;
+    }
+  }
+}
+
+function publicFile(name: string, text: string): SnapshotFile {
+  return { name, bytes: Buffer.from(text), mode: PUBLIC_MODE };
+}
+
+function hookEnvironment(folder: string, { svid, bundle }: IdentitySnapshot): Record<string, string> {
+  return {
+    KEDGE_FILES_FOLDER: folder,
+    KEDGE_SPIFFE_ID: svid.spiffeId.toString(),
+    KEDGE_BUNDLE_SEQUENCE: bundle.sequence.toString(),
+  };
+}

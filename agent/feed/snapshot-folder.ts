@@ -1,0 +1,201 @@
+import { randomBytes } from 'node:crypto';
+import type { Dirent } from 'node:fs';
+import { lstat, mkdir, open, readdir, readlink, rename, rm, symlink, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../../host/errno.ts';
+import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { makeFolder } from '../folder.ts';
+
+/** One file of a set that changes as a whole. */
+export interface SnapshotFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** Who owns what is written. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** What a {@link SnapshotFolder} is made of. */
+export interface SnapshotFolderOptions {
+  /** Absolute path. Created (0755) where it is missing. */
+  readonly path: string;
+  /** Absent = the process's own. */
+  readonly owner?: Owner;
+  /** Every name that may ever be written. */
+  readonly names: readonly string[];
+}
+
+const CURRENT = '..data';
+const NEXT = '..data_tmp';
+const VERSION_FOLDER = /^\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.[0-9a-f]{8}$/;
+
+/**
+ * A folder whose files change all at once, laid out as the kubelet lays out its volumes:
+ *
+ *     ..2026_01_31_12_00_00.1a2b3c4d/tls.crt     one version, written once
+ *     ..data -> ..2026_01_31_12_00_00.1a2b3c4d   renamed over the one before: the instant of change
+ *     tls.crt -> ..data/tls.crt                  never changes
+ *
+ * A reader that opens several files by their stable names may meet the change between two opens. It sees one
+ * version whole when it opens `..data` once and reads below it, when it reads the one-file credential bundle, or
+ * when it reads at the hook, since nothing changes while a hook runs.
+ */
+export class SnapshotFolder {
+  readonly #options: SnapshotFolderOptions;
+
+  constructor(options: SnapshotFolderOptions) {
+    this.#options = options;
+  }
+
+  /** Path of a file by its stable name. */
+  pathOf(name: string): string {
+    return join(this.#options.path, name);
+  }
+
+  /**
+   * Makes `files` the content. Throws `file_unwritable`; then the version before is still the content. What a crash
+   * leaves is removed by the next call.
+   *
+   *  1. refuse where a stable name is taken by a file that is not ours
+   *  2. remove what a crash left: version folders that `..data` does not name, `..data_tmp`
+   *  3. write the version folder, every file synced, then the folder itself   (crash: an unnamed version folder)
+   *  4. make the stable names, which lead through `..data`
+   *  5. rename `..data_tmp` over `..data`: readers see the new version from here
+   *  6. remove stable names that this version does not have, sync
+   */
+  async replace(files: readonly SnapshotFile[], nowMs: number): Promise<void> {
+    const { path, names, owner } = this.#options;
+    await this.#guarded(async () => {
+      await makeFolder(path, 0o755);
+      const taken = await this.#linksInPlace(names);
+      await this.removeOld();
+      const version = `..${timestamp(nowMs)}.${randomBytes(4).toString('hex')}`;
+      await mkdir(join(path, version), { mode: 0o700 });
+      for (const file of files) await this.#write(join(path, version, file.name), file);
+      await settleFolder(join(path, version), owner);
+      for (const { name } of files)
+        if (!taken.has(name)) await symlink(join(CURRENT, name), join(path, name));
+      await symlink(version, join(path, NEXT));
+      await rename(join(path, NEXT), join(path, CURRENT));
+      const present = new Set(files.map(({ name }) => name));
+      for (const name of taken) if (!present.has(name)) await unlink(join(path, name));
+      await syncFolder(path);
+    });
+  }
+
+  /** Removes every version but the current one, and what a crash left. */
+  async removeOld(): Promise<void> {
+    const { path } = this.#options;
+    await this.#guarded(async () => {
+      const current = await readlink(join(path, CURRENT)).catch(() => null);
+      for (const entry of await this.#entries()) {
+        if (entry.name === NEXT) await unlink(join(path, NEXT));
+        else if (entry.isDirectory() && VERSION_FOLDER.test(entry.name) && entry.name !== current) {
+          await rm(join(path, entry.name), { recursive: true, force: true });
+        }
+      }
+    });
+  }
+
+  /** Removes the content, in one instant for the readers, and then everything of ours. */
+  async clear(): Promise<void> {
+    const { path, names } = this.#options;
+    await this.#guarded(async () => {
+      await rm(join(path, CURRENT), { force: true });
+      await this.removeOld();
+      const entries = await this.#entries();
+      for (const name of names) {
+        if (entries.some((entry) => entry.name === name) && (await isOurs(join(path, name), name))) {
+          await unlink(join(path, name));
+        }
+      }
+      if (entries.length > 0) await syncFolder(path);
+    });
+  }
+
+  async #linksInPlace(names: readonly string[]): Promise<Set<string>> {
+    const taken = new Set<string>();
+    for (const name of names) {
+      const path = this.pathOf(name);
+      if ((await lstat(path).catch(() => null)) === null) continue;
+      if (!(await isOurs(path, name))) {
+        throw new KedgeError('file_unwritable', `${quote(path, 200)} exists and was not written by Kedge`, {
+          hint: 'remove it, or give the agent a folder of its own',
+        });
+      }
+      taken.add(name);
+    }
+    return taken;
+  }
+
+  async #entries(): Promise<Dirent[]> {
+    try {
+      return await readdir(this.#options.path, { withFileTypes: true });
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
+  async #write(path: string, file: SnapshotFile): Promise<void> {
+    const { owner } = this.#options;
+    const handle = await open(path, 'wx', 0o600);
+    try {
+      await handle.writeFile(file.bytes);
+      if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
+      await handle.chmod(file.mode);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #guarded(action: () => Promise<void>): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      if (error instanceof KedgeError) throw error;
+      const why = errnoOf(error) ?? 'unknown error';
+      throw new KedgeError('file_unwritable', `${quote(this.#options.path, 200)} cannot be written: ${why}`, {
+        cause: error,
+        hint: 'the folder must be writable by the user that runs the agent, with space left',
+      });
+    }
+  }
+}
+
+async function isOurs(path: string, name: string): Promise<boolean> {
+  return (await readlink(path).catch(() => null)) === join(CURRENT, name);
+}
+
+async function settleFolder(path: string, owner: Owner | undefined): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
+    await handle.chmod(0o755);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOTSUP') throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** `2026_01_31_12_00_00`, UTC. */
+function timestamp(nowMs: number): string {
+  return new Date(nowMs).toISOString().slice(0, 19).replace(/[-:T]/g, '_');
+}

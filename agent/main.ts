@@ -1,0 +1,216 @@
+import type { Clock } from '../host/clock.ts';
+import { silenceGrpcLog } from '../host/grpc-logging.ts';
+import type { Log } from '../host/log.ts';
+import { MetricsRegistry } from '../host/metrics.ts';
+import type { Random } from '../host/random.ts';
+import { KEDGE_VERSION } from '../host/version.ts';
+import { Agent } from './agent.ts';
+import { agentMetrics } from './agent-metrics.ts';
+import { readBootstrapBundle } from './bootstrap-bundle.ts';
+import { CaClient } from './ca-client.ts';
+import type { AgentConfig } from './config.ts';
+import { sleepUntilDeadline } from './deadline.ts';
+import type { Feed } from './feed/feed.ts';
+import { FilesFeed } from './feed/files-feed.ts';
+import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
+import { IdentityCache } from './identity-cache.ts';
+import { caIdentitySource } from './identity-source.ts';
+import type { AgentState } from './state.ts';
+import { readToken } from './token-file.ts';
+import { runWatch } from './watch.ts';
+
+/** What {@link startAgent} is given. */
+export interface AgentProcessOptions {
+  readonly config: AgentConfig;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** An agent at work. */
+export interface RunningAgent {
+  /** As of now. */
+  readonly state: AgentState;
+  /** The text of all metrics. */
+  metricsText(): string;
+  /** Port of the HTTP endpoint; undefined where it is not served. */
+  readonly httpPort: number | undefined;
+  /** Ends everything: streams are told, the socket is removed, files stay for the proxy. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts an agent: the composition root, and the only place that knows the concrete feeds.
+ *
+ * Resolves when its feeds are open, whether or not the CA can be reached. Throws what makes starting senseless, with
+ * everything closed again: a socket in use, an unusable cache folder, an HTTP address in use.
+ *
+ * Connecting to the CA, claiming the socket and looking at the cache all go on at once: the first SVID is awaited by a
+ * pod that does nothing until then.
+ */
+export async function startAgent(options: AgentProcessOptions): Promise<RunningAgent> {
+  const { config, clock, random, log } = options;
+  const { trustDomain, expectedId } = config;
+  silenceGrpcLog();
+  const stop = new AbortController();
+  const closers: (() => Promise<void> | void)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0)) await close();
+  };
+  const client = new CaClient({
+    address: config.caAddress,
+    trustDomain,
+    readBootstrap: () => readBootstrapBundle(config.bootstrapBundle),
+    clock,
+  });
+  closers.push(() => client.close());
+  client.warmUp();
+  try {
+    const registry = new MetricsRegistry();
+    const [feeds, cache] = await bothOrNeither(
+      openFeeds(config, clock, log, (feed) => closers.push(() => feed.close())),
+      config.cache === undefined ? Promise.resolve(undefined) : IdentityCache.open(config.cache),
+    );
+    const readOwnToken = (): Promise<string> => readToken(config.tokenFile);
+    const expected = expectedId === undefined ? {} : { expectedId };
+    const agent = new Agent({
+      source: caIdentitySource({
+        client,
+        readToken: readOwnToken,
+        trustDomain,
+        ...expected,
+        timeoutMs: config.issueTimeoutMs,
+        clock,
+        random,
+      }),
+      feeds: feeds.all,
+      trustDomain,
+      ...expected,
+      onBundle: (bundle) => client.trust(bundle),
+      ...(cache === undefined ? {} : { cache }),
+      agentVersion: KEDGE_VERSION,
+      clock,
+      random,
+      log,
+      metrics: agentMetrics(registry, () => feeds.workloadApi?.streams ?? 0),
+    });
+    await agent.restore();
+    const running = agent.run(stop.signal);
+    const watching = watchOnceServing(agent, client, readOwnToken, options, stop.signal);
+    closers.unshift(async () => {
+      stop.abort(new Error('the agent is closing'));
+      await Promise.all([running, watching]);
+    });
+    const httpPort =
+      config.httpAddress === undefined
+        ? undefined
+        : await listenHttp(config.httpAddress, agent, registry, (close) => closers.push(close));
+    log.info('agent.started', {
+      version: KEDGE_VERSION,
+      ca: config.caAddress,
+      feeds: feeds.all.map(({ name }) => name),
+      httpPort,
+    });
+    return {
+      get state() {
+        return agent.state;
+      },
+      metricsText: () => registry.render(),
+      httpPort,
+      async close() {
+        await closeAll();
+        log.info('agent.stopped');
+      },
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+interface OpenFeeds {
+  readonly all: readonly Feed[];
+  readonly workloadApi: WorkloadApiFeed | undefined;
+}
+
+/** The feeds of the configuration, opened side by side; `opened` is told of each, also when another cannot be. */
+async function openFeeds(
+  { workloadApi, files }: AgentConfig,
+  clock: Clock,
+  log: Log,
+  opened: (feed: Feed) => void,
+): Promise<OpenFeeds> {
+  const open = async <T extends Feed>(opening: Promise<T> | undefined): Promise<T | undefined> => {
+    const feed = await opening;
+    if (feed !== undefined) opened(feed);
+    return feed;
+  };
+  const [workloadApiFeed, filesFeed] = await bothOrNeither(
+    open(workloadApi === undefined ? undefined : WorkloadApiFeed.open({ ...workloadApi, clock })),
+    open(files === undefined ? undefined : FilesFeed.open({ ...files, clock, log })),
+  );
+  const all = [workloadApiFeed, filesFeed].filter((feed) => feed !== undefined);
+  return { all, workloadApi: workloadApiFeed };
+}
+
+/** Both results once both are settled, so that nothing goes on behind the back of whoever closes up. */
+async function bothOrNeither<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
+  await Promise.allSettled([a, b]);
+  return await Promise.all([a, b]);
+}
+
+/** Serves /metrics, /livez and /readyz; gives the port. Loaded only where it is asked for. */
+async function listenHttp(
+  address: string,
+  agent: Agent,
+  registry: MetricsRegistry,
+  opened: (close: () => Promise<void>) => void,
+): Promise<number> {
+  const { HttpEndpoint } = await import('../host/http-endpoint.ts');
+  const colon = address.lastIndexOf(':');
+  const endpoint = new HttpEndpoint({
+    metrics: () => registry.render(),
+    readiness: () => ({
+      ready: agent.state.phase === 'serving',
+      reason: `the agent is ${agent.state.phase}`,
+    }),
+  });
+  const port = await endpoint.listen(
+    address.slice(0, colon).replace(/^\[(.*)\]$/, '$1'),
+    Number(address.slice(colon + 1)),
+  );
+  opened(() => endpoint.close());
+  return port;
+}
+
+/** Watches from the first identity on: until then the agent has nothing to report, and its attempts come first. */
+async function watchOnceServing(
+  agent: Agent,
+  client: CaClient,
+  readOwnToken: () => Promise<string>,
+  { clock, random, log }: AgentProcessOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    while (agent.state.phase !== 'serving') {
+      const seen = agent.reportWakeup.generation;
+      await agent.reportWakeup.sleep(seen, (end) => sleepUntilDeadline(clock, null, end), signal);
+    }
+  } catch {
+    return;
+  }
+  await runWatch(
+    {
+      client,
+      readToken: readOwnToken,
+      report: () => agent.report(),
+      wakeup: agent.reportWakeup,
+      onBundle: (bundle) => agent.receiveBundle(bundle),
+      onRenewalRequest: (request, caNowMs) => agent.receiveRenewalRequest(request, caNowMs),
+      clock,
+      random,
+      log,
+    },
+    signal,
+  );
+}

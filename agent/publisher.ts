@@ -1,0 +1,232 @@
+import { backoffMs } from '../host/backoff.ts';
+import type { Clock } from '../host/clock.ts';
+import { errorFields, type Log } from '../host/log.ts';
+import type { Random } from '../host/random.ts';
+import { Wakeup } from '../host/wakeup.ts';
+import type { ErrorCode } from '../pki/error-table.ts';
+import { isKedgeError } from '../pki/kedge-error.ts';
+import {
+  after,
+  type Deadline,
+  earlier,
+  type Instant,
+  instantOf,
+  msUntil,
+  sleepUntilDeadline,
+} from './deadline.ts';
+import type { Evidence, Feed } from './feed/feed.ts';
+import type { IdentitySnapshot } from './snapshot.ts';
+
+/** Waits between tries to publish one snapshot. */
+const PUBLISH_BACKOFF = { baseMs: 200, capMs: 15_000 };
+/** Longest that one publication may take, hook included, in milliseconds. */
+export const PUBLISH_TIMEOUT_MS = 60_000;
+/** Longest that one withdrawal may take before it is tried again, in milliseconds. */
+const WITHDRAW_TIMEOUT_MS = 5_000;
+
+/** A snapshot and when its SVID expires here. */
+export interface Publication {
+  readonly snapshot: IdentitySnapshot;
+  readonly expiry: Deadline;
+}
+
+/** What one feed has in place at this moment. */
+export interface FeedStatus {
+  readonly name: string;
+  /** The snapshot that the feed acknowledged last; null = none, or withdrawn. */
+  readonly inPlace: IdentitySnapshot | null;
+  /** Of the acknowledgement; null without one. */
+  readonly evidence: Evidence | null;
+  /** Of the newest failed publication; null after a success. */
+  readonly errorCode: ErrorCode | null;
+}
+
+/** What a {@link FeedPublisher} is made of. */
+export interface FeedPublisherOptions {
+  readonly feed: Feed;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Called after each change of {@link FeedPublisher.status}. */
+  readonly onChange: () => void;
+  /** Called after each try to publish. */
+  readonly onPublication: (result: 'ok' | 'failed') => void;
+}
+
+/**
+ * Keeps one feed at the newest snapshot, by itself: a slow or failing feed delays no other.
+ *
+ * The newest wins: what is offered while the feed is busy replaces what waited. A failed publication is tried again
+ * with back-off. What is in place is withdrawn when it expires, also when its successor cannot be brought in; and a
+ * withdrawal interrupts a publication under way.
+ */
+export class FeedPublisher {
+  readonly #options: FeedPublisherOptions;
+  readonly #wakeup = new Wakeup();
+  /** What the feed should have; null = no identity; undefined = not known yet, leave the feed alone. */
+  #target: Publication | null | undefined;
+  /** What the feed acknowledged last. */
+  #inPlace: IdentitySnapshot | null = null;
+  /** When the newest SVID that a consumer may find at the feed expires; null = there is none. */
+  #exposedUntil: Deadline | null = null;
+  #evidence: Evidence | null = null;
+  #errorCode: ErrorCode | null = null;
+  #withdrawn = false;
+  #failures = 0;
+  #retryAt: Deadline | null = null;
+  #attempt: AbortController | null = null;
+
+  constructor(options: FeedPublisherOptions) {
+    this.#options = options;
+  }
+
+  /** Replaces what the feed should have. */
+  offer(publication: Publication): void {
+    this.#target = publication;
+    this.#retryAt = null;
+    this.#wakeup.wake();
+  }
+
+  /** The feed should serve no identity. */
+  withdraw(): void {
+    if (this.#target === null) return;
+    this.#target = null;
+    this.#retryAt = null;
+    this.#attempt?.abort(new Error('the identity was withdrawn'));
+    this.#wakeup.wake();
+  }
+
+  get status(): FeedStatus {
+    return {
+      name: this.#options.feed.name,
+      inPlace: this.#inPlace,
+      evidence: this.#evidence,
+      errorCode: this.#errorCode,
+    };
+  }
+
+  /** Works until `signal` is aborted. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = (): void => this.#attempt?.abort(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+    while (!signal.aborted) {
+      const seen = this.#wakeup.generation;
+      const now = instantOf(this.#options.clock);
+      const isHeldBack = this.#retryAt !== null && msUntil(this.#retryAt, now) > 0;
+      const target = this.#target;
+      if (this.#mustWithdraw(now) && !isHeldBack) await this.#withdrawNow();
+      else if (this.#isNews(target, now) && !isHeldBack) await this.#publish(target);
+      else await this.#wait(seen, now, signal);
+    }
+    signal.removeEventListener('abort', stop);
+  }
+
+  #mustWithdraw(now: Instant): boolean {
+    if (this.#target === null && !this.#withdrawn) return true;
+    return this.#exposedUntil !== null && msUntil(this.#exposedUntil, now) <= 0;
+  }
+
+  #isNews(target: Publication | null | undefined, now: Instant): target is Publication {
+    if (target === null || target === undefined || msUntil(target.expiry, now) <= 0) return false;
+    return this.#inPlace === null || target.snapshot.generation > this.#inPlace.generation;
+  }
+
+  async #publish(target: Publication): Promise<void> {
+    const { feed, log } = this.#options;
+    const { generation, bundle } = target.snapshot;
+    this.#withdrawn = false;
+    try {
+      const evidence = await this.#attempted(PUBLISH_TIMEOUT_MS, target.expiry, (signal) =>
+        feed.publish(target.snapshot, signal),
+      );
+      this.#inPlace = target.snapshot;
+      this.#evidence = evidence;
+      this.#exposedUntil = target.expiry;
+      this.#succeeded();
+      log.info('feed.published', { feed: feed.name, generation, sequence: bundle.sequence, evidence });
+      this.#options.onPublication('ok');
+    } catch (error) {
+      // After a failed hook the new one is in place, only not loaded; after any other failure the one before is.
+      if (this.#exposedUntil === null || isKedgeError(error, 'hook_failed'))
+        this.#exposedUntil = target.expiry;
+      if (this.#target === null) return;
+      this.#failed(error, 'feed.publication_failed');
+      this.#options.onPublication('failed');
+    }
+    this.#options.onChange();
+  }
+
+  async #withdrawNow(): Promise<void> {
+    const { feed, log } = this.#options;
+    const generation = this.#inPlace?.generation;
+    try {
+      await this.#attempted(WITHDRAW_TIMEOUT_MS, null, (signal) => feed.withdraw(signal));
+      this.#inPlace = null;
+      this.#evidence = null;
+      this.#exposedUntil = null;
+      this.#withdrawn = true;
+      this.#succeeded();
+      log.warn('feed.withdrawn', { feed: feed.name, generation });
+    } catch (error) {
+      this.#failed(error, 'feed.withdrawal_failed');
+    }
+    this.#options.onChange();
+  }
+
+  /** Runs `action` with a signal that ends after `timeoutMs`, at `expiry`, or when the attempt is interrupted. */
+  async #attempted<T>(
+    timeoutMs: number,
+    expiry: Deadline | null,
+    action: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock } = this.#options;
+    const now = instantOf(clock);
+    const timeout = after(now, timeoutMs);
+    const attempt = new AbortController();
+    const timer = new AbortController();
+    this.#attempt = attempt;
+    void sleepUntilDeadline(
+      clock,
+      expiry === null ? timeout : earlier(timeout, expiry, now),
+      timer.signal,
+    ).then(
+      () => attempt.abort(new Error('the feed did not finish in time')),
+      () => {},
+    );
+    try {
+      return await action(attempt.signal);
+    } finally {
+      this.#attempt = null;
+      timer.abort();
+    }
+  }
+
+  #succeeded(): void {
+    this.#failures = 0;
+    this.#retryAt = null;
+    this.#errorCode = null;
+  }
+
+  #failed(error: unknown, event: string): void {
+    const { feed, clock, random, log } = this.#options;
+    this.#failures += 1;
+    const waitMs = backoffMs(this.#failures, PUBLISH_BACKOFF, random);
+    this.#retryAt = after(instantOf(clock), waitMs);
+    this.#errorCode = isKedgeError(error) ? error.code : 'feed_failed';
+    log.warn(event, { feed: feed.name, retryInMs: Math.round(waitMs), error: errorFields(error) });
+  }
+
+  async #wait(seen: number, now: Instant, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const deadlines = [this.#retryAt, this.#exposedUntil].filter((d) => d !== null && msUntil(d, now) > 0);
+    const until = deadlines.reduce(
+      (a, b) => (a !== null && b !== null ? earlier(a, b, now) : (a ?? b)),
+      null,
+    );
+    try {
+      await this.#wakeup.sleep(seen, (end) => sleepUntilDeadline(clock, until, end), signal);
+    } catch {
+      // Only the end of the agent ends this sleep early; the loop sees it.
+    }
+  }
+}

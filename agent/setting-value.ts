@@ -1,0 +1,111 @@
+import { isIP } from 'node:net';
+import { resolve } from 'node:path';
+import { DURATION_FORMAT, parseDurationMs } from '../host/duration.ts';
+import { KedgeError, quote } from '../pki/kedge-error.ts';
+import type { AgentSetting } from './settings.ts';
+
+/** A setting once read: a duration in milliseconds, a mode as a number, an owner, an argv, a flag, or text. */
+export type SettingValue =
+  | string
+  | number
+  | boolean
+  | readonly string[]
+  | { readonly uid: number; readonly gid: number };
+
+/** Where a value was found, as an error names it: `--ca-address`, `KEDGE_AGENT_CA_ADDRESS`, `agent.json line 3`. */
+export type SettingSource = string;
+
+const MAX_UID = 2 ** 32 - 2;
+const MAX_ARGV = 64;
+const MAX_TEXT = 4096;
+
+/** Reads one value. Throws `config_invalid`, which names the source, the value and what is allowed. */
+export function readSettingValue(setting: AgentSetting, text: string, source: SettingSource): SettingValue {
+  const refuse = (allowed: string): KedgeError =>
+    new KedgeError('config_invalid', `${source}: ${setting.key} does not take ${quote(text)}`, {
+      hint: `allowed is ${allowed}`,
+    });
+  if (text.length > MAX_TEXT || text.includes('\0')) throw refuse(`text of at most ${MAX_TEXT} characters`);
+  switch (setting.type) {
+    case 'text':
+      if (text === '') throw refuse('text that is not empty');
+      return text;
+    case 'path':
+      if (text === '') throw refuse('a path');
+      return resolve(text.replace(/^unix:(\/\/)?(?=\/)/, ''));
+    case 'address':
+      if (!isAddress(text)) throw refuse('host:port, with an IPv6 address in brackets');
+      return text;
+    case 'duration': {
+      const allowed = `from ${setting.min ?? 0} ms to ${setting.max} ms; ${DURATION_FORMAT}`;
+      return within(setting, durationOrNaN(text), () => refuse(allowed));
+    }
+    case 'integer': {
+      const number = /^(0|[1-9]\d{0,9})$/.test(text) ? Number(text) : Number.NaN;
+      return within(setting, number, () => refuse(`a whole number from ${setting.min} to ${setting.max}`));
+    }
+    case 'flag':
+      if (text !== 'true' && text !== 'false') throw refuse('true or false');
+      return text === 'true';
+    case 'mode':
+      if (!/^0?[0-7]{3}$/.test(text)) throw refuse('three octal digits, as in 0660');
+      return Number.parseInt(text, 8);
+    case 'owner': {
+      const [uid, gid] = /^(\d{1,10}):(\d{1,10})$/.exec(text)?.slice(1).map(Number) ?? [];
+      if (uid === undefined || gid === undefined || uid > MAX_UID || gid > MAX_UID) {
+        throw refuse('numeric uid:gid, as in 101:101');
+      }
+      return { uid, gid };
+    }
+    case 'argv': {
+      const argv = argvOf(text);
+      if (argv === null) throw refuse('a JSON array of strings, as in ["nginx","-s","reload"]');
+      return argv;
+    }
+    case 'choice': {
+      const choices = setting.choices ?? [];
+      if (!choices.includes(text)) throw refuse(`one of ${choices.join(', ')}`);
+      return text;
+    }
+  }
+  setting.type satisfies never;
+  throw refuse('nothing');
+}
+
+function within(
+  { min = 0, max = Number.MAX_SAFE_INTEGER }: AgentSetting,
+  value: number,
+  refuse: () => KedgeError,
+): number {
+  if (!(value >= min && value <= max)) throw refuse();
+  return value;
+}
+
+function durationOrNaN(text: string): number {
+  try {
+    return parseDurationMs(text);
+  } catch {
+    return Number.NaN;
+  }
+}
+
+function isAddress(text: string): boolean {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})$/.exec(text);
+  if (match === null) return false;
+  const [, ipv6, , port] = match;
+  return (ipv6 === undefined || isIP(ipv6) === 6) && Number(port) <= 65_535;
+}
+
+function argvOf(text: string): readonly string[] | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_ARGV) return null;
+  const argv: readonly unknown[] = value;
+  return argv.every((item) => typeof item === 'string' && !item.includes('\0')) && argv[0] !== ''
+    ? (argv as readonly string[])
+    : null;
+}

@@ -1,0 +1,218 @@
+/**
+ * Every setting of the agent, in one table: the command line, the environment, the config file, `--help` and
+ * `docs/agent.md` are all made from it.
+ */
+
+/** What a setting holds, and how it is written on the command line and in the environment. */
+export type SettingType =
+  /** Any text. */
+  | 'text'
+  /** A path, absolute or from the working folder. */
+  | 'path'
+  /** `host:port`. */
+  | 'address'
+  /** As in `90s`; milliseconds once read. */
+  | 'duration'
+  /** A whole number. */
+  | 'integer'
+  /** Set or not. */
+  | 'flag'
+  /** Permission bits in octal, as in `0660`. */
+  | 'mode'
+  /** `uid:gid`. */
+  | 'owner'
+  /** Program and arguments, as a JSON array of strings. */
+  | 'argv'
+  /** One of `choices`. */
+  | 'choice';
+
+/** One setting. */
+export interface AgentSetting {
+  /** In the config file. */
+  readonly key: string;
+  readonly type: SettingType;
+  /** What the value is, as help shows it. */
+  readonly value: string;
+  /** The agent does not start without it. */
+  readonly required?: boolean;
+  /** As it would be written; absent = off. */
+  readonly default?: string;
+  /** Bounds: of an integer, or of a duration in milliseconds. */
+  readonly min?: number;
+  readonly max?: number;
+  readonly choices?: readonly string[];
+  /** One line, lower case, no full stop. */
+  readonly help: string;
+}
+
+/** Signals that make a server load its files again. */
+const RELOAD_SIGNALS = ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
+
+export const AGENT_SETTINGS = [
+  {
+    key: 'caAddress',
+    type: 'address',
+    value: 'host:port',
+    default: '127.0.0.1:8443',
+    help: 'gRPC address of the CA',
+  },
+  {
+    key: 'trustDomain',
+    type: 'text',
+    value: 'name',
+    required: true,
+    help: 'trust domain of the CA and of this workload, without spiffe://',
+  },
+  {
+    key: 'tokenFile',
+    type: 'path',
+    value: 'file',
+    required: true,
+    help: 'file with the bearer token of this workload; read anew for each call',
+  },
+  {
+    key: 'bootstrapBundle',
+    type: 'path',
+    value: 'file',
+    required: true,
+    help: 'trust anchors of the CA, as PEM or as a SPIFFE bundle; read at start, and when the CA no longer verifies',
+  },
+  {
+    key: 'expectedSpiffeId',
+    type: 'text',
+    value: 'spiffe id',
+    help: 'refuse to serve any other SPIFFE ID than this',
+  },
+  {
+    key: 'issueTimeout',
+    type: 'duration',
+    value: 'duration',
+    default: '10s',
+    min: 100,
+    max: 120_000,
+    help: 'longest that one exchange with the CA may take',
+  },
+  {
+    key: 'socket',
+    type: 'path',
+    value: 'path',
+    help: 'Unix socket of the SPIFFE Workload API; absent = not served',
+  },
+  {
+    key: 'socketMode',
+    type: 'mode',
+    value: 'octal',
+    default: '0660',
+    help: 'permission bits of the socket: who may write may get the identity',
+  },
+  {
+    key: 'maxStreams',
+    type: 'integer',
+    value: 'number',
+    default: '128',
+    min: 1,
+    max: 10_000,
+    help: 'streams and connections that the Workload API serves at once',
+  },
+  {
+    key: 'filesFolder',
+    type: 'path',
+    value: 'folder',
+    help: 'folder for tls.crt, tls.key, ca.crt and credential-bundle.pem; absent = not written',
+  },
+  {
+    key: 'filesKeyMode',
+    type: 'mode',
+    value: 'octal',
+    default: '0600',
+    help: 'permission bits of the files that hold the key',
+  },
+  {
+    key: 'filesOwner',
+    type: 'owner',
+    value: 'uid:gid',
+    help: 'owner of the files; absent = the user that runs the agent',
+  },
+  {
+    key: 'filesBundleDocument',
+    type: 'flag',
+    value: '',
+    help: 'write bundle.json, a SPIFFE bundle document, too',
+  },
+  {
+    key: 'hook',
+    type: 'argv',
+    value: 'json array',
+    help: 'program and arguments to run, without a shell, after the files have changed; exit 0 = loaded',
+  },
+  {
+    key: 'hookTimeout',
+    type: 'duration',
+    value: 'duration',
+    default: '30s',
+    min: 100,
+    max: 50_000,
+    help: 'longest that the hook may run before it is killed',
+  },
+  {
+    key: 'hookPidFile',
+    type: 'path',
+    value: 'file',
+    help: 'file with the id of the process to signal after the files have changed, instead of a hook',
+  },
+  {
+    key: 'hookSignal',
+    type: 'choice',
+    value: 'signal',
+    default: 'SIGHUP',
+    choices: RELOAD_SIGNALS,
+    help: 'the signal that makes that process load its files',
+  },
+  {
+    key: 'cacheFolder',
+    type: 'path',
+    value: 'folder',
+    help: 'private folder in memory that keeps the identity over restarts of the agent; absent = none',
+  },
+  {
+    key: 'cacheAllowDisk',
+    type: 'flag',
+    value: '',
+    help: 'accept a cache folder that is not memory-backed: keys then reach the disk',
+  },
+  {
+    key: 'httpAddress',
+    type: 'address',
+    value: 'host:port',
+    help: 'HTTP address of /metrics, /livez and /readyz; absent = not served',
+  },
+  {
+    key: 'logLevel',
+    type: 'choice',
+    value: 'level',
+    default: 'info',
+    choices: ['debug', 'info', 'warn', 'error'],
+    help: 'lines below this level are not written',
+  },
+] as const satisfies readonly AgentSetting[];
+
+/** The key of a setting. */
+export type AgentSettingKey = (typeof AGENT_SETTINGS)[number]['key'];
+
+/** The same table without the literal types, for whoever walks it. */
+export const AGENT_SETTING_LIST: readonly (AgentSetting & { readonly key: AgentSettingKey })[] =
+  AGENT_SETTINGS;
+
+/** On the command line, without the dashes: `caAddress` is `ca-address`. */
+export function flagOf(setting: Pick<AgentSetting, 'key'>): string {
+  return setting.key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** In the environment: `caAddress` is `KEDGE_AGENT_CA_ADDRESS`. */
+export function environmentNameOf(setting: Pick<AgentSetting, 'key'>): string {
+  return `KEDGE_AGENT_${flagOf(setting).replaceAll('-', '_').toUpperCase()}`;
+}
+
+/** The flag and the environment variable that name the config file. */
+export const CONFIG_FILE_FLAG = 'config';
+export const CONFIG_FILE_ENVIRONMENT = 'KEDGE_AGENT_CONFIG';

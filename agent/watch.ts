@@ -1,0 +1,124 @@
+import type { ServiceError } from '@grpc/grpc-js';
+import { backoffMs } from '../host/backoff.ts';
+import type { Clock } from '../host/clock.ts';
+import { errorFields, type Log } from '../host/log.ts';
+import type { Random } from '../host/random.ts';
+import type { Wakeup } from '../host/wakeup.ts';
+import { equalBytes } from '../pki/bytes.ts';
+import { isKedgeError } from '../pki/kedge-error.ts';
+import { Report, type TrustBundle, type WatchResponse } from '../proto/gen/kedge/v1/identity.ts';
+import type { CaClient, WatchStream } from './ca-client.ts';
+import { after, type Deadline, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
+import type { RenewalRequest } from './renewal.ts';
+
+/** Waits between streams. */
+const WATCH_BACKOFF = { baseMs: 500, capMs: 30_000 };
+/**
+ * A stream that the CA ends without a word was open this long, milliseconds, or the wait before the next grows.
+ */
+const HEALTHY_MS = 10_000;
+/** Over so many milliseconds a fleet moves its streams to connections that are checked with the newest bundle. */
+const MOVE_SPREAD_MS = 10_000;
+
+/** What {@link runWatch} is made of. */
+export interface WatchOptions {
+  readonly client: Pick<CaClient, 'openWatch'>;
+  readonly readToken: () => Promise<string>;
+  /** What the agent holds at this moment. */
+  readonly report: () => Report;
+  /** Woken when the report or the connection to use may have changed. */
+  readonly wakeup: Wakeup;
+  readonly onBundle: (bundle: TrustBundle) => void;
+  /** `caNowMs` is the CA's clock when it asked. */
+  readonly onRenewalRequest: (request: RenewalRequest, caNowMs: number) => void;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/**
+ * Keeps a Watch stream open until `signal` is aborted: reports what the agent holds, first and after each change,
+ * and hands on what the CA says. Never rejects.
+ */
+export async function runWatch(options: WatchOptions, signal: AbortSignal): Promise<void> {
+  const { clock, random, log } = options;
+  for (let failures = 0; !signal.aborted; ) {
+    const openedMs = clock.monotonic();
+    try {
+      await watchOnce(options, signal);
+      // It moved to another connection: the next stream at once.
+      failures = 0;
+      continue;
+    } catch (error) {
+      if (signal.aborted) return;
+      failures = clock.monotonic() - openedMs >= HEALTHY_MS ? 1 : failures + 1;
+      const retryAfterMs = isKedgeError(error) ? error.retryAfterMs : undefined;
+      const waitMs = backoffMs(failures, WATCH_BACKOFF, random, retryAfterMs);
+      log.info('watch.ended', { retryInMs: Math.round(waitMs), error: errorFields(error) });
+      await clock.sleep(waitMs, signal).catch(() => {});
+    }
+  }
+}
+
+/** One stream. Resolves when it should move to another connection; rejects with what ended it. */
+async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<void> {
+  const { client, readToken, clock, random, wakeup, log } = options;
+  const stream = await client.openWatch(await readToken());
+  const { call } = stream;
+  const ended = new AbortController();
+  let failure: ServiceError | null = null;
+  call.on('data', (message: WatchResponse) => receive(message, options));
+  call.on('error', (error: ServiceError) => {
+    failure ??= error;
+    ended.abort();
+  });
+  call.on('end', () => ended.abort());
+  call.on('drain', () => wakeup.wake());
+  log.debug('watch.opened');
+  try {
+    let sent: Uint8Array | null = null;
+    let moveAt: Deadline | null = null;
+    const stop = AbortSignal.any([signal, ended.signal]);
+    while (!stop.aborted) {
+      const seen = wakeup.generation;
+      const now = instantOf(clock);
+      if (!stream.isCurrent()) moveAt ??= after(now, random.fraction() * MOVE_SPREAD_MS);
+      if (moveAt !== null && msUntil(moveAt, now) <= 0) return;
+      sent = sendReport(stream, options.report(), sent);
+      const until = moveAt;
+      await wakeup.sleep(seen, (end) => sleepUntilDeadline(clock, until, end), stop).catch(() => {});
+    }
+    throw failure === null ? new Error('the CA ended the stream') : stream.errorOf(failure);
+  } finally {
+    // What comes after is of no interest, but an error without a listener would end the process.
+    call.removeAllListeners('data');
+    call.end();
+    call.cancel();
+  }
+}
+
+/** Sends the report when it differs from the last, and the stream takes more. Returns the last that was sent. */
+function sendReport({ call }: WatchStream, report: Report, last: Uint8Array | null): Uint8Array | null {
+  if (call.writableNeedDrain || !call.writable) return last;
+  const encoded = Report.encode(report).finish();
+  if (last !== null && equalBytes(last, encoded)) return last;
+  call.write({ report });
+  return encoded;
+}
+
+function receive({ message, serverTimeMs }: WatchResponse, options: WatchOptions): void {
+  if (message?.$case === 'bundle') options.onBundle(message.value);
+  else if (message?.$case === 'renewal') {
+    const { authorityKeyId, window } = message.value;
+    options.onRenewalRequest(
+      {
+        authorityKeyId: Uint8Array.from(authorityKeyId),
+        window:
+          window === undefined
+            ? undefined
+            : { notBeforeMs: Number(window.notBeforeMs), notAfterMs: Number(window.notAfterMs) },
+      },
+      Number(serverTimeMs),
+    );
+  }
+}
