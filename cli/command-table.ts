@@ -1,0 +1,48 @@
+import { AGENT_COMMANDS, VERSION_COMMAND } from './agent-command-table.ts';
+import type { CommandEntry } from './command.ts';
+
+/** Every command of `kedge`, in the order of its help. */
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'ca',
+    summary: 'run the identity CA',
+    load: async () => (await import('./command/ca.ts')).caCommand,
+  },
+  ...AGENT_COMMANDS,
+  {
+    name: 'token',
+    summary: 'mint a development token, with the claims of a Kubernetes bound ServiceAccount token',
+    load: async () => (await import('./command/token.ts')).tokenCommand,
+  },
+  {
+    name: 'svid fetch',
+    summary: 'fetch the X.509-SVID of this workload from the Workload API',
+    load: async () => (await import('./command/svid-fetch.ts')).svidFetchCommand,
+  },
+  {
+    name: 'svid inspect',
+    summary: 'show what is in each certificate of a file',
+    load: async () => (await import('./command/svid-inspect.ts')).svidInspectCommand,
+  },
+  {
+    name: 'svid verify',
+    summary: 'check an X.509-SVID chain against a trust bundle, by every rule of the standard',
+    load: async () => (await import('./command/svid-verify.ts')).svidVerifyCommand,
+  },
+  {
+    name: 'bundle show',
+    summary: 'show a trust bundle: of a running CA, of a Workload API, or in a file',
+    load: async () => (await import('./command/bundle-show.ts')).bundleShowCommand,
+  },
+  {
+    name: 'status',
+    summary: 'show the state of a running CA: anchors, issuers, and which workload instances follow',
+    load: async () => (await import('./command/status.ts')).statusCommand,
+  },
+  {
+    name: 'audit verify',
+    summary: 'check that no line of an audit log was altered or removed',
+    load: async () => (await import('./command/audit-verify.ts')).auditVerifyCommand,
+  },
+  VERSION_COMMAND,
+];

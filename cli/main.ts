@@ -1,0 +1,5 @@
+import { COMMANDS } from './command-table.ts';
+import { runProcess } from './process-terminal.ts';
+
+/** The program `kedge`: every command. */
+await runProcess(COMMANDS);

@@ -1,0 +1,133 @@
+import type { AuthorityStatus, GetStatusResponse, InstanceStatus } from '../proto/gen/kedge/v1/admin.ts';
+import { distanceText, printable, textFields, textTable, timeText } from './text-table.ts';
+
+const SHORT_ID = 12;
+
+/**
+ * The status of a CA as an on-call engineer reads it at 3 a.m.: first what is wrong, then what is there. Times are
+ * relative to the CA's own clock.
+ */
+export function statusReport(status: GetStatusResponse): string {
+  const nowMs = Number(status.serverTimeMs);
+  const lagging = status.instances.filter((instance) => laggingReason(instance, status) !== undefined);
+  const lines = [
+    ...textFields([
+      ['trust domain', printable(status.trustDomain)],
+      ['bundle', `sequence ${status.bundleSequence}`],
+      ['instances', `${status.instances.length} live, ${lagging.length} behind`],
+      ['lifecycle', printable(status.lifecycle) || 'nothing to do'],
+      ['policy', policyText(status)],
+      ['audit log', auditText(status)],
+      ['kedge', `${printable(status.version)}, up since ${timeText(Number(status.startedAtMs))}`],
+      ['clock', timeText(nowMs)],
+    ]),
+    '',
+    ...warnings(status).flatMap((warning) => [`! ${warning}`]),
+    ...(warnings(status).length > 0 ? [''] : []),
+    'Trust anchors',
+    ...indent(
+      textTable(
+        ['id', 'phase', 'expires', 'held by', 'upstream'],
+        status.anchors.map((anchor) => [...authorityCells(anchor, nowMs), printable(anchor.upstream)]),
+      ),
+    ),
+    '',
+    'Issuers',
+    ...indent(
+      textTable(
+        ['id', 'phase', 'expires', 'held by', 'anchor'],
+        status.issuers.map((issuer) => [...authorityCells(issuer, nowMs), shortId(issuer.anchorId)]),
+      ),
+    ),
+    '',
+    'Workload instances',
+    ...indent(instanceTable(status, nowMs)),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** Why an instance lags behind the CA; undefined when it does not. */
+export function laggingReason(instance: InstanceStatus, status: GetStatusResponse): string | undefined {
+  const { report } = instance;
+  if (report === undefined) return 'has not reported';
+  if (report.bundleSequence < status.bundleSequence) {
+    return `holds bundle ${report.bundleSequence} of ${status.bundleSequence}`;
+  }
+  if (report.svid === undefined) return 'has no SVID';
+  if (Number(report.svid.notAfterMs) <= Number(status.serverTimeMs)) return 'its SVID has expired';
+  const keyId = Buffer.from(report.svid.authorityKeyId).toString('hex');
+  const issuer = status.issuers.find(({ id }) => id === keyId);
+  if (issuer === undefined) return `its SVID is from the unknown issuer ${shortId(keyId)}`;
+  if (issuer.tainted) return `its SVID is from the tainted issuer ${shortId(keyId)}`;
+  if (issuer.phase === 'retired') return `its SVID is from the retired issuer ${shortId(keyId)}`;
+  const failed = report.feeds.find(({ errorCode }) => errorCode !== '');
+  if (failed !== undefined) return `its feed ${printable(failed.name)} fails: ${printable(failed.errorCode)}`;
+  return instance.connected ? undefined : 'is not connected';
+}
+
+function warnings(status: GetStatusResponse): string[] {
+  const tainted = [...status.anchors, ...status.issuers].filter((authority) => authority.tainted);
+  const signing = status.issuers.some(({ phase, tainted }) => phase === 'active' && !tainted);
+  return [
+    ...(signing ? [] : ['no active issuer: nothing can be issued']),
+    ...tainted.map(({ id }) => `authority ${shortId(id)} is tainted (compromised)`),
+    ...(status.policy?.error
+      ? [`the newest policy edit was not taken: ${printable(status.policy.error)}`]
+      : []),
+  ];
+}
+
+function policyText({ policy }: GetStatusResponse): string {
+  if (policy === undefined || policy.file === '') return 'built in (no policy file)';
+  const loaded = `${printable(policy.file)}, loaded ${timeText(Number(policy.loadedAtMs))}`;
+  return policy.error === '' ? loaded : `${loaded}; THE NEWEST EDIT WAS NOT TAKEN`;
+}
+
+function auditText({ audit }: GetStatusResponse): string {
+  if (audit === undefined) return 'none';
+  // As `kedge audit verify` prints it and takes it.
+  const head = `${String(audit.records).padStart(16, '0')}:${printable(audit.head)}`;
+  return `${audit.records} lines${audit.head === '' ? '' : `, head ${head}`}`;
+}
+
+function authorityCells(authority: AuthorityStatus, nowMs: number): string[] {
+  return [
+    shortId(authority.id),
+    authority.tainted ? `${printable(authority.phase)}, TAINTED` : printable(authority.phase),
+    `${timeText(Number(authority.notAfterMs))} (${distanceText(Number(authority.notAfterMs), nowMs)})`,
+    `${authority.instances} instances`,
+  ];
+}
+
+function instanceTable(status: GetStatusResponse, nowMs: number): string[] {
+  if (status.instances.length === 0) return ['none'];
+  const rows = status.instances.map((instance) => ({
+    reason: laggingReason(instance, status),
+    cells: [
+      printable(instance.spiffeId),
+      printable(`${instance.namespace}/${instance.podName}`),
+      instance.report === undefined ? '-' : String(instance.report.bundleSequence),
+      instance.report?.svid === undefined
+        ? '-'
+        : distanceText(Number(instance.report.svid.notAfterMs), nowMs),
+      instance.connected ? 'now' : distanceText(Number(instance.lastSeenMs), nowMs),
+    ],
+  }));
+  // Who lags stands first: that is what is looked for.
+  const sorted = [
+    ...rows.filter(({ reason }) => reason !== undefined),
+    ...rows.filter(({ reason }) => reason === undefined),
+  ];
+  return textTable(
+    ['SPIFFE ID', 'pod', 'bundle', 'SVID expires', 'seen', 'state'],
+    sorted.map(({ cells, reason }) => [...cells, reason === undefined ? 'follows' : `BEHIND: ${reason}`]),
+  );
+}
+
+function shortId(id: string): string {
+  return id === '' ? '-' : printable(id.slice(0, SHORT_ID));
+}
+
+function indent(lines: readonly string[]): string[] {
+  return lines.map((line) => `  ${line}`);
+}
