@@ -1,0 +1,141 @@
+/**
+ * nginx from Debian on the files feed: mTLS traffic through at least 20 rotations, and no request fails.
+ *
+ * The agent of `web` writes nginx's certificate and reloads it by a hook; the agent of `client` serves the Workload
+ * API to the load client, which mixes kept and new connections. A reload closes idle kept connections; a request
+ * that meets one is sent again on a new one, as RFC 9112 section 9.3.1 has every client do, and counted apart.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { socketTarget } from '../../cli/endpoint-socket.ts';
+import { findPeer } from '../../scripts/peer-folder.ts';
+import { freePort, IdentityPlane, until } from '../support/identity-plane.ts';
+import { MtlsLoad } from '../support/mtls-load.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
+
+const ROTATIONS = 20;
+const nginx = findPeer('nginx');
+const skip = nginx === null ? 'no nginx on this machine: npm run peers gets it from Debian' : false;
+
+function configuration(folder: string, files: string, port: number): string {
+  return `
+daemon off;
+worker_processes 2;
+pid ${folder}/nginx.pid;
+error_log ${folder}/error.log notice;
+events { worker_connections 256; }
+http {
+  access_log ${folder}/access.log;
+  client_body_temp_path ${folder}/t1; proxy_temp_path ${folder}/t2; fastcgi_temp_path ${folder}/t3;
+  uwsgi_temp_path ${folder}/t4; scgi_temp_path ${folder}/t5;
+  keepalive_requests 1000000;
+  server {
+    listen 127.0.0.1:${port} ssl;
+    ssl_certificate ${files}/tls.crt;
+    ssl_certificate_key ${files}/tls.key;
+    ssl_client_certificate ${files}/ca.crt;
+    ssl_verify_client on;
+    ssl_verify_depth 3;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    location / { return 200 "$ssl_client_serial\\n"; }
+  }
+}
+`;
+}
+
+async function startNginx(t: TestContext, program: string, folder: string): Promise<ChildProcess> {
+  const server = spawn(program, ['-p', folder, '-c', join(folder, 'nginx.conf')], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  t.after(async () => {
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    server.kill('SIGTERM');
+    await once(server, 'exit');
+  });
+  await until('nginx runs', () => existsSync(join(folder, 'nginx.pid')));
+  return server;
+}
+
+/** Runs `openssl verify` on the chain that the files feed has written; gives the serial of its leaf. */
+function verifyByOpenssl(files: string): string {
+  const [leaf, chain, roots] = [join(files, 'tls.crt'), join(files, 'tls.crt'), join(files, 'ca.crt')];
+  const verdict = spawnSync(
+    'openssl',
+    ['verify', '-x509_strict', '-purpose', 'sslserver', '-CAfile', roots, '-untrusted', chain, leaf],
+    { encoding: 'utf8' },
+  );
+  assert.equal(verdict.status, 0, `OpenSSL refuses the chain: ${verdict.stdout}${verdict.stderr}`);
+  return spawnSync('openssl', ['x509', '-in', leaf, '-noout', '-serial'], { encoding: 'utf8' }).stdout.trim();
+}
+
+describe('nginx on the files feed', { skip }, () => {
+  it(`serves mTLS through ${ROTATIONS} rotations without a failed request`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [nginxFolder, port] = [join(folder, 'nginx'), await freePort()];
+    mkdirSync(nginxFolder);
+    const settings =
+      'svid: { ttl: 4s, backdate: 1s }\nissuer: { lifetime: 40s, renewAfter: 20s }\nclockSkew: 1s';
+    const plane = await IdentityPlane.start(t, folder, settings);
+
+    const files = join(folder, 'web-files');
+    const configFile = join(nginxFolder, 'nginx.conf');
+    writeFileSync(configFile, configuration(nginxFolder, files, port));
+    const program = nginx ?? '';
+    // Before nginx runs there is nothing to reload: the hook then has nothing to do.
+    const hook = [
+      '/bin/sh',
+      '-c',
+      `test ! -s '${nginxFolder}/nginx.pid' || exec '${program}' -p '${nginxFolder}' -c '${configFile}' -s reload`,
+    ];
+    const web = await plane.agent('web', ['--files-folder', files, '--hook', JSON.stringify(hook)]);
+    const socket = join(folder, 'client', 'api.sock');
+    const client = await plane.agent('client', ['--socket', socket]);
+    await until('the files are there', () => existsSync(join(files, 'tls.crt')));
+    await until('the socket is there', () => existsSync(socket));
+    await startNginx(t, program, nginxFolder);
+
+    const load = await MtlsLoad.start({ target: socketTarget(`unix://${socket}`), port, workers: 4 });
+    t.after(() => load.stop());
+    const opensslSerials = new Set<string>();
+    await until(
+      `${ROTATIONS} rotations on both sides`,
+      async () => {
+        opensslSerials.add(verifyByOpenssl(files));
+        await delay(200);
+        return load.serverSerials.size > ROTATIONS && load.clientSerials.size > ROTATIONS;
+      },
+      240_000,
+    );
+    await load.stop();
+
+    t.diagnostic(
+      `${load.requests} requests, ${load.failures.length} failed, ${load.resent} sent again on a new connection; ` +
+        `${load.serverSerials.size} server SVIDs, ${load.clientSerials.size} client SVIDs, ${opensslSerials.size} chains verified by OpenSSL`,
+    );
+    assert.deepEqual(load.failures, []);
+    assert.ok(load.requests > (100 * ROTATIONS) / 10, 'hardly any traffic');
+    assert.ok(opensslSerials.size >= ROTATIONS, 'OpenSSL saw fewer chains than there were rotations');
+
+    const served = readFileSync(join(nginxFolder, 'access.log'), 'utf8').trim().split('\n');
+    assert.deepEqual(
+      served.filter((line) => !/" 200 /.test(line)),
+      [],
+    );
+    assert.equal(served.length, load.requests, 'nginx and the client count differently');
+    const errors = readFileSync(join(nginxFolder, 'error.log'), 'utf8').split('\n');
+    assert.deepEqual(
+      errors.filter((line) => /\[(error|crit|alert|emerg)\]/.test(line)),
+      [],
+    );
+
+    assert.equal(await web.end(), 0, web.log);
+    assert.equal(await client.end(), 0, client.log);
+    assert.equal(await plane.ca.end(), 0, plane.ca.log);
+    assert.ok(readdirSync(files).includes('tls.crt'), 'files stay for the proxy when the agent ends');
+  });
+});
