@@ -1,0 +1,59 @@
+/**
+ * The benchmarks: `npm run bench`, `npm run --silent bench -- --json`, `-- --quick` for a short run.
+ *
+ * Every figure is a ratio of two things measured in turns in one run, so that it means the same on another machine.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { endToEnd } from './end-to-end.ts';
+import { type Measurement, median, medianRatio, toJson, toTable } from './measurement.ts';
+import { canPin, JsonChild } from './processes.ts';
+import { startTimes } from './start-times.ts';
+
+const { values } = parseArgs({
+  options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+});
+const rounds = values.quick ? 3 : 9;
+const progress = (text: string): void => {
+  if (!values.json) console.log(text);
+};
+
+async function inProcess(folder: string): Promise<Measurement[]> {
+  const child = new JsonChild('server', ['test/bench/in-process.ts', folder, String(rounds)]);
+  const { bound, kedge, stock } = await child.next<Record<'bound' | 'kedge' | 'stock', number[]>>();
+  await child.stop();
+  const us = (figures: readonly number[]): string => `${median(figures).toFixed(0)} us`;
+  return [
+    {
+      metric: 'issue_in_process_over_bound',
+      value: medianRatio(bound, kedge),
+      reach: 0.75,
+      better: 'higher',
+      detail: `${us(kedge)} of CPU each, bound ${us(bound)}`,
+    },
+    {
+      metric: 'issue_in_process_over_peculiar_x509',
+      value: medianRatio(stock, kedge),
+      reach: 12,
+      better: 'higher',
+      detail: `${us(kedge)} of CPU each, @peculiar/x509 ${us(stock)}`,
+    },
+  ];
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'kedge-bench-'));
+try {
+  if (!canPin) progress('taskset is not here: processes are not bound to a core each');
+  const measurements: Measurement[] = [];
+  progress('issuing in process ...');
+  measurements.push(...(await inProcess(folder)));
+  progress('issuing end to end ...');
+  measurements.push(...(await endToEnd(folder, rounds, values.quick ? 1_500 : 3_000)));
+  progress('start-up ...');
+  measurements.push(...(await startTimes(folder, values.quick ? 7 : 21)));
+  console.log(values.json ? JSON.stringify(toJson(measurements)) : `\n${toTable(measurements)}`);
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
