@@ -59,6 +59,7 @@ export class AuditAppender {
       if (this.#offset > 0 && this.#offset + lines.length > this.#segmentBytes) await this.#leaveSegment();
       const writer = this.#writer ?? (await this.#openWriter());
       await writer.write(lines, this.#offset);
+      await writer.datasync();
     } catch (error) {
       this.#mistrusted = true;
       await this.close();
