@@ -39,6 +39,9 @@ export interface RunningAgent {
   close(): Promise<void>;
 }
 
+/** How long the token that was read at the start counts as read anew, milliseconds. */
+const EARLY_TOKEN_MS = 1_000;
+
 /**
  * Starts an agent: the composition root, and the only place that knows the concrete feeds.
  *
@@ -65,13 +68,13 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
   });
   closers.push(() => client.close());
   client.warmUp();
+  const readOwnToken = tokenReader(config.tokenFile, clock);
   try {
     const registry = new MetricsRegistry();
     const [feeds, cache] = await bothOrNeither(
       openFeeds(config, clock, log, (feed) => closers.push(() => feed.close())),
       config.cache === undefined ? Promise.resolve(undefined) : IdentityCache.open(config.cache),
     );
-    const readOwnToken = (): Promise<string> => readToken(config.tokenFile);
     const expected = expectedId === undefined ? {} : { expectedId };
     const agent = new Agent({
       source: caIdentitySource({
@@ -126,6 +129,19 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     await closeAll();
     throw error;
   }
+}
+
+/** Reads the token anew each time; for the first time at once, while the rest of the agent is still being made. */
+function tokenReader(path: string, clock: Clock): () => Promise<string> {
+  const staleAtMs = clock.monotonic() + EARLY_TOKEN_MS;
+  let early: Promise<string> | null = readToken(path);
+  // Whoever asks for it is told.
+  early.catch(() => {});
+  return () => {
+    const token = early !== null && clock.monotonic() < staleAtMs ? early : readToken(path);
+    early = null;
+    return token;
+  };
 }
 
 interface OpenFeeds {

@@ -1,6 +1,6 @@
 /**
  * Every setting of the agent, in one table: the command line, the environment, the config file, `--help` and
- * `docs/agent.md` are all made from it.
+ * `docs/cli.md` are all made from it.
  */
 
 /** What a setting holds, and how it is written on the command line and in the environment. */

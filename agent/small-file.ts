@@ -19,8 +19,10 @@ export async function readSmallFile(path: string, maxBytes: number, what: string
       let bytes: Uint8Array = new Uint8Array(0);
       while (bytes.length <= maxBytes) {
         const { bytesRead } = await file.read(chunk, 0, chunk.length, null);
-        if (bytesRead === 0) return bytes;
-        bytes = concatBytes(bytes, chunk.subarray(0, bytesRead));
+        if (bytesRead > 0) bytes = concatBytes(bytes, chunk.subarray(0, bytesRead));
+        const isEnd =
+          bytesRead === 0 || (bytesRead < chunk.length && bytes.length >= stat.size && stat.size > 0);
+        if (isEnd && bytes.length <= maxBytes) return bytes;
       }
     } finally {
       await file.close();

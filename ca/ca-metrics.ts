@@ -57,6 +57,9 @@ export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsS
   gauge(
     'kedge_fleet_clock_skew_max_seconds',
     "Largest difference between an agent's clock and the CA's, either way, in seconds.",
-    () => Math.max(0, ...fleet.instances().map(({ report }) => Math.abs(report?.clockSkewMs ?? 0))) / 1000,
+    () =>
+      fleet
+        .instances()
+        .reduce((worst, { report }) => Math.max(worst, Math.abs(report?.clockSkewMs ?? 0)), 0) / 1000,
   );
 }

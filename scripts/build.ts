@@ -6,7 +6,7 @@
  */
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
-import { join, relative, resolve } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import { build as bundleWith, type Metafile, type Plugin } from 'esbuild';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -107,7 +107,8 @@ function noticesOf(metafile: Metafile): PackageNotice[] {
 }
 
 async function bundle(name: string, entry: string, out: string): Promise<void> {
-  const outfile = join(out, `${name}.mjs`);
+  // Named as if it went to dist/, wherever it goes: source maps hold paths from there.
+  const outfile = join(ROOT, 'dist', `${name}.mjs`);
   const result = await bundleWith({
     absWorkingDir: ROOT,
     entryPoints: [entry],
@@ -135,7 +136,7 @@ async function bundle(name: string, entry: string, out: string): Promise<void> {
     const ending = isCode
       ? `// With, under their own licenses (${name}.licenses.txt):\n${listed.join('\n')}\n`
       : '';
-    writeFileSync(file.path, file.text + ending, { mode: isCode ? 0o755 : 0o644 });
+    writeFileSync(join(out, basename(file.path)), file.text + ending, { mode: isCode ? 0o755 : 0o644 });
   }
   writeFileSync(
     join(out, `${name}.licenses.txt`),
@@ -145,7 +146,7 @@ async function bundle(name: string, entry: string, out: string): Promise<void> {
   );
   const size = result.outputFiles.find(({ path }) => path === outfile)?.contents.length ?? 0;
   console.log(
-    `${relative(process.cwd(), outfile)}  ${Math.round(size / 1024)} KiB, ${notices.length} packages`,
+    `${relative(process.cwd(), join(out, `${name}.mjs`))}  ${Math.round(size / 1024)} KiB, ${notices.length} packages`,
   );
 }
 

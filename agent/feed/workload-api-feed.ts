@@ -95,6 +95,7 @@ export class WorkloadApiFeed implements Feed {
 
   async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<Evidence> {
     if (this.#phase === 'closed') throw new KedgeError('feed_failed', 'the Workload API is closed');
+    signal.throwIfAborted();
     const messages = encodeMessages(snapshot);
     this.#phase = 'serving';
     this.#health.setServing(true);

@@ -32,7 +32,7 @@ export class HealthService {
     this.#context = context;
   }
 
-  /** Changes the answer of every service, and tells those who watch. */
+  /** Sets the answer of every service, and tells those who watch where it changed. Called each second. */
   set(serving: boolean): void {
     this.#serving = serving;
     for (const [call, sent] of this.#streams) this.#tell(call, sent);
@@ -88,7 +88,8 @@ export class HealthService {
   #tell(call: WatchCall, sent: ServingStatus): void {
     if (sent === ServingStatus.SERVICE_UNKNOWN) return;
     const status = this.#status('');
-    if (status === sent) return;
+    // A client that does not read is told at one of the next times: `set` is called again and again.
+    if (status === sent || call.writableLength > 0) return;
     this.#streams.set(call, status);
     call.write(HealthCheckResponse.encode({ status }).finish());
   }

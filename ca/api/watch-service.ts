@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../host/clock.ts';
 import { errorFields } from '../../host/log.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
@@ -33,6 +34,8 @@ export interface WatchServiceOptions extends HandlerContext {
 const MAX_INSTANCE_STREAMS = 4;
 /** How often streams are looked at, milliseconds. */
 const SWEEP_MS = 1_000;
+/** Streams that are pushed to in one turn of the event loop. */
+const PUSH_SLICE = 256;
 /** What an agent beyond the bounds is told to wait, milliseconds. */
 const RETRY_AFTER_MS = 5_000;
 
@@ -52,6 +55,8 @@ export class WatchService {
   /** The policy that every open stream has passed. */
   #policy: Policy;
   #closed = false;
+  /** How many times everyone was to be pushed to. */
+  #pushes = 0;
   /** Someone reported, or the trust state changed, since renewals were worked out last. */
   #renewalsStale = true;
 
@@ -83,6 +88,7 @@ export class WatchService {
         this.#forget(stream);
         metrics.callEnded('kedge.v1.Identity/Watch', status);
       },
+      onClosed: () => this.#streams.delete(stream),
     });
     this.#streams.add(stream);
     this.#admit(stream, call).then(
@@ -98,7 +104,8 @@ export class WatchService {
   /** Pushes the bundle to everyone who was sent another one, and renewal requests to those who are due. */
   trustChanged(): void {
     this.#renewalsStale = true;
-    for (const stream of this.#streams) stream.push();
+    this.#pushes += 1;
+    void this.#pushAll(this.#pushes);
   }
 
   /** Looks at the streams each second until the signal aborts: overdue ones, renewals, denied identities. */
@@ -121,7 +128,8 @@ export class WatchService {
     this.#policy = policy;
     for (const stream of this.#streams) {
       stream.sweep();
-      if (isNew && stream.identity !== null) this.#checkAgain(stream, stream.identity.instance);
+      if (isNew && !stream.over && stream.identity !== null)
+        this.#checkAgain(stream, stream.identity.instance);
     }
     if (this.#renewalsStale) this.#askForRenewals();
   }
@@ -130,6 +138,17 @@ export class WatchService {
   close(): void {
     this.#closed = true;
     for (const stream of this.#streams) stream.refuse(shuttingDown());
+  }
+
+  /** In slices, so that requests for SVIDs do not wait for thousands of streams. A later push takes over. */
+  async #pushAll(push: number): Promise<void> {
+    let done = 0;
+    for (const stream of [...this.#streams]) {
+      stream.push();
+      done += 1;
+      if (done % PUSH_SLICE === 0) await nextTurn();
+      if (push !== this.#pushes) return;
+    }
   }
 
   async #admit(stream: WatchStream, call: WatchCall): Promise<WatchIdentity> {
@@ -170,7 +189,6 @@ export class WatchService {
   }
 
   #forget(stream: WatchStream): void {
-    this.#streams.delete(stream);
     const key = this.#keys.get(stream);
     if (key === undefined) return;
     this.#keys.delete(stream);

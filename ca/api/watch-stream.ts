@@ -24,8 +24,10 @@ export interface WatchStreamOptions extends RefusalContext {
   readonly bundle: () => BundleMessage;
   /** Cuts the connection of an agent that reads nothing: no status would reach it. */
   readonly disconnect: () => void;
-  /** Told once, when the stream is over. */
+  /** Told once, when the stream is over: nothing of it counts any more. */
   readonly onEnd: (status: GrpcStatus) => void;
+  /** Told once, later, when gRPC is done with it too. */
+  readonly onClosed: () => void;
   /** Told of each report that was taken. */
   readonly onReport: () => void;
 }
@@ -55,7 +57,8 @@ export class WatchStream {
   readonly #openedAtMs: number;
   #identity: WatchIdentity | null = null;
   #report: ReportedState | null = null;
-  #over = false;
+  /** When the stream was over, on the monotonic clock; null = it is not. */
+  #overAtMs: number | null = null;
   /** Since when a message has not been taken, on the monotonic clock; null = none is on its way. */
   #writingSinceMs: number | null = null;
   #sentBundle: BundleMessage | null = null;
@@ -70,11 +73,14 @@ export class WatchStream {
     this.#openedAtMs = options.clock.monotonic();
     this.#reportsCountedAtMs = this.#openedAtMs;
     options.call.on('cancelled', () => this.#finish('CANCELLED'));
-    options.call.on('close', () => this.#finish('CANCELLED'));
+    options.call.on('close', () => {
+      this.#finish('CANCELLED');
+      options.onClosed();
+    });
   }
 
   get over(): boolean {
-    return this.#over;
+    return this.#overAtMs !== null;
   }
 
   /** Null until the token was accepted. */
@@ -90,7 +96,7 @@ export class WatchStream {
   /** Begins: the token was accepted. Until then nothing is read. */
   begin(identity: WatchIdentity): void {
     const { call, clock } = this.#options;
-    if (this.#over) {
+    if (this.over) {
       identity.session.close(clock.now());
       return;
     }
@@ -98,7 +104,7 @@ export class WatchStream {
     call.on('data', (bytes: Buffer) => this.#onMessage(bytes));
     // An agent that sends no more is leaving.
     call.on('end', () => {
-      if (this.#over) return;
+      if (this.over) return;
       this.#finish('OK');
       call.end();
     });
@@ -119,7 +125,7 @@ export class WatchStream {
 
   /** Ends the stream with a refusal. */
   refuse(error: unknown): void {
-    if (this.#over) return;
+    if (this.over) return;
     const refusal = refusalOf(error, this.#options);
     this.#finish(grpcStatusName(refusal.status));
     this.#options.call.emit('error', serviceError(refusal));
@@ -128,10 +134,14 @@ export class WatchStream {
   /** Looks whether the stream is overdue. */
   sweep(): void {
     const nowMs = this.#options.clock.monotonic();
-    if (this.#writingSinceMs !== null && nowMs - this.#writingSinceMs > STALL_MS) {
+    // A status waits behind the message that is not read, so that a refused stream can stall as well.
+    const stalledSinceMs = this.#overAtMs ?? this.#writingSinceMs;
+    if (stalledSinceMs !== null && nowMs - stalledSinceMs > STALL_MS) {
       this.#options.log.warn('watch.stalled', { instance: this.#identity?.instance.podUid });
       this.#finish('CANCELLED');
       this.#options.disconnect();
+    } else if (this.over) {
+      return;
     } else if (this.#report === null && nowMs - this.#openedAtMs > FIRST_REPORT_MS) {
       this.refuse(
         new KedgeError('report_invalid', 'the stream was opened without a report', {
@@ -151,7 +161,7 @@ export class WatchStream {
   }
 
   #onMessage(bytes: Buffer): void {
-    if (this.#over) return;
+    if (this.over) return;
     try {
       this.#countReport();
       checkMessageSize(bytes);
@@ -199,7 +209,7 @@ export class WatchStream {
   }
 
   #writeNext(): void {
-    if (this.#over) return;
+    if (this.over) return;
     const { call, clock } = this.#options;
     const message = this.#takeNext();
     if (message === null) return;
@@ -229,8 +239,8 @@ export class WatchStream {
   }
 
   #finish(status: GrpcStatus): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.over) return;
+    this.#overAtMs = this.#options.clock.monotonic();
     this.#identity?.session.close(this.#options.clock.now());
     this.#options.onEnd(status);
   }

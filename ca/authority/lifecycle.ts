@@ -57,10 +57,10 @@ export function next(
   const intent = minting(moment) ?? destruction(moment);
   if (intent !== null) return { kind: 'intent', intent };
   const pending = waiting(moment).toSorted((a, b) => a.atMs - b.atMs);
-  const soonestMs = pending.find(({ atMs }) => atMs > nowMs)?.atMs ?? Number.POSITIVE_INFINITY;
+  const toCome = pending.map(({ atMs }) => atMs).filter((atMs) => atMs > nowMs);
   return {
     kind: 'wait',
-    untilMs: Math.min(soonestMs, nowMs + LOOK_AGAIN_MS),
+    untilMs: Math.min(nowMs + LOOK_AGAIN_MS, ...toCome),
     reason: pending.map(({ what }) => what).join('; '),
   };
 }
@@ -198,12 +198,9 @@ function signing({ state, nowMs, settings }: Moment): readonly Pending[] {
 }
 
 function noAnchor({ anchors }: TrustState, nowMs: number): Pending {
-  const [soonestMs = Number.POSITIVE_INFINITY] = anchors
-    .map(({ notBeforeMs }) => notBeforeMs)
-    .filter((notBeforeMs) => notBeforeMs > nowMs)
-    .toSorted((a, b) => a - b);
+  const begins = anchors.map(({ notBeforeMs }) => notBeforeMs).filter((notBeforeMs) => notBeforeMs > nowMs);
   const why = anchors.map((anchor) => `${name(anchor)} is ${condition(anchor, nowMs)}`).join(', ');
-  return { atMs: soonestMs, what: `no trust anchor may sign a new issuer: ${why}` };
+  return { atMs: Math.min(...begins), what: `no trust anchor may sign a new issuer: ${why}` };
 }
 
 function condition(authority: Authority, nowMs: number): string {

@@ -110,10 +110,11 @@ export function feedConformance(name: string, open: () => Promise<FeedUnderTest>
       assert.equal(await servedSerial(), serialOf(second));
     });
 
-    it('rejects a publication that was interrupted', async () => {
-      const { feed } = await start();
+    it('rejects a publication that was interrupted before it began, and serves nothing of it', async () => {
+      const { feed, servedSerial } = await start();
       const reason = new Error('interrupted');
       await assert.rejects(feed.publish(first, AbortSignal.abort(reason)), reason);
+      assert.equal(await servedSerial(), null);
     });
 
     it('closes twice', async () => {

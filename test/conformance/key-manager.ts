@@ -8,7 +8,7 @@ import { keyTypeOfSpki, verifySignature } from '../../pki/public-key.ts';
 /** One set of keys, as a backend's test gives it. */
 export interface KeyManagerHarness {
   /** Another manager of the same keys, as another replica, or this one after a restart, has it. */
-  open(): Promise<KeyManager>;
+  readonly open: () => Promise<KeyManager>;
   readonly manager: KeyHandle['manager'];
   readonly algorithms: readonly AuthorityKeyAlgorithm[];
 }

@@ -8,9 +8,9 @@ import { settle } from '../support/manual-clock.ts';
 /** One empty store, as a backend's test gives it. */
 export interface TrustStoreHarness {
   /** Another handle on the same store, as another replica would open it. The suite closes it. */
-  open(): Promise<TrustStore>;
+  readonly open: () => Promise<TrustStore>;
   /** Lets watches notice what other handles did. */
-  tick(): Promise<void>;
+  readonly tick: () => Promise<void>;
 }
 
 const never = new AbortController().signal;

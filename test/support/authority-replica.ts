@@ -110,7 +110,7 @@ export class TestTrustDomain {
   readonly clock = new ManualClock();
   readonly path: string;
   readonly #t: TestContext;
-  readonly #sealingKey = systemRandom.bytes(32);
+  readonly sealingKey = systemRandom.bytes(32);
 
   constructor(t: TestContext) {
     this.#t = t;
@@ -125,7 +125,7 @@ export class TestTrustDomain {
   }
 
   replica(changed: Partial<AuthorityEngineOptions> & { sealingKey?: Uint8Array } = {}): Replica {
-    const { sealingKey = this.#sealingKey, ...options } = changed;
+    const { sealingKey = this.sealingKey, ...options } = changed;
     const random = systemRandom;
     const name = (options.trustDomain ?? trustDomain).name;
     const keys = new WatchedKeyManager({
@@ -169,12 +169,12 @@ export class TestTrustDomain {
 
   /** Waits for `promise` while a replica backs off as often as it likes. */
   async attend<T>(replica: Replica, promise: Promise<T>): Promise<T> {
-    let done = false;
+    const waiting = { done: false };
     const settled = promise.finally(() => {
-      done = true;
+      waiting.done = true;
     });
     settled.catch(() => undefined);
-    while (!done) {
+    while (!waiting.done) {
       await turn();
       const failures = replica.log.of('authority_engine.failed').length;
       if (failures === replica.attended) continue;
@@ -203,7 +203,7 @@ export class TestTrustDomain {
 /** Lets what is under way go on until `condition` holds. No time passes. */
 export async function until(condition: () => boolean): Promise<void> {
   for (let turns = 0; !condition(); turns += 1) {
-    if (turns > 300_000) throw new Error(`it never came to pass that ${condition}`);
+    if (turns > 300_000) throw new Error(`it never came to pass that ${condition.toString()}`);
     await turn();
   }
 }

@@ -145,7 +145,7 @@ export class MtlsLoad {
         nowMs: Date.now(),
       });
       if (spiffeId.toString() !== 'spiffe://example.org/ns/demo/sa/web')
-        throw new Error(`the server is ${spiffeId}`);
+        throw new Error(`the server is ${spiffeId.toString()}`);
     } catch (error) {
       destroy(error instanceof Error ? error : new Error(String(error)));
     }

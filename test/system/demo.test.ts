@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ROOT } from '../support/kedge-process.ts';
@@ -131,6 +131,7 @@ describe('npm start', {
     demo.process.kill('SIGKILL');
     assert.deepEqual(await demo.ended, { code: null, signal: 'SIGKILL' });
     await gone(pids);
+    rmSync(demo.folder, { recursive: true });
   });
 
   it('ends at once at a signal while it still starts', async () => {

@@ -147,15 +147,15 @@ describe('watching the CA', () => {
     readToken = () => Promise.reject(new KedgeError('token_missing', 'there is none'));
     start();
     const waits: number[] = [];
-    let tries = 0;
+    const tries: number[] = [];
     readToken = () => {
-      tries += 1;
+      tries.push(clock.monotonic());
       return Promise.reject(new KedgeError('token_missing', 'there is none'));
     };
     for (let failure = 1; failure <= 8; failure += 1) {
       await until(() => clock.sleeping === 1);
-      const [before, seen] = [clock.monotonic(), tries];
-      while (tries === seen) await clock.advance(250);
+      const [before, seen] = [clock.monotonic(), tries.length];
+      while (tries.length === seen) await clock.advance(250);
       waits.push(clock.monotonic() - before);
     }
     assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);

@@ -21,6 +21,7 @@ import {
 } from '../../../../agent/feed/socket.ts';
 import { expectRejection } from '../../../support/expect-code.ts';
 import { suiteFolder } from '../../../support/suite-folder.ts';
+import { asUnprivilegedUser } from '../../../support/unprivileged-user.ts';
 
 const folder = suiteFolder();
 const claimed: ClaimedSocket[] = [];
@@ -180,12 +181,12 @@ describe('claiming a Unix socket', () => {
     assert.equal(await talk(path), 'hello');
   });
 
-  it('cannot be had by a process that may not write to the folder', {
-    skip: process.getuid?.() === 0,
-  }, async () => {
+  it('cannot be had by a process that may not write to the folder', async () => {
     const parent = newPath();
     mkdirSync(parent);
     chmodSync(parent, 0o555);
-    await expectRejection('socket_path_invalid', claim(join(parent, 'agent.sock')));
+    await asUnprivilegedUser(async () => {
+      await expectRejection('socket_path_invalid', claim(join(parent, 'agent.sock')));
+    });
   });
 });

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { DEFAULT_LIFECYCLE_SETTINGS } from '../../../../ca/authority/lifecycle-settings.ts';
 import { encodeTrustState } from '../../../../ca/authority/trust-state-codec.ts';
@@ -76,6 +78,22 @@ describe('the start of an authority engine', () => {
     const { ok, degraded, reason } = second.engine.health();
     assert.deepEqual([ok, degraded], [true, false]);
     assert.match(reason, /^issuer [0-9a-f]{8} is replaced at 2026-01-21T/);
+  });
+
+  it('loads nothing that only minting needs when there is nothing to mint', async (t) => {
+    const domain = new TestTrustDomain(t);
+    const first = domain.replica();
+    await domain.start(first);
+    await first.engine.stop();
+    const loaded = loadedByStart(domain);
+    assert.ok(
+      loaded.some((url) => url.endsWith('/ca/authority/engine.ts')),
+      'the list of modules is broken',
+    );
+    assert.deepEqual(
+      loaded.filter((url) => /@peculiar|pkijs|asn1js|authority-profile/.test(url)),
+      [],
+    );
   });
 
   it('shows nothing before it has read a state', async (t) => {
@@ -342,3 +360,43 @@ describe('replicas on one store', () => {
     await until(() => a.keys.destroyed.has(lost));
   });
 });
+
+/** The modules that a new process loads to start an engine on a store that holds all it needs. */
+function loadedByStart(domain: TestTrustDomain): readonly string[] {
+  const root = join(import.meta.dirname, '../../../..');
+  const script = `
+    import { registerHooks } from 'node:module';
+    const loaded = [];
+    registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
+    const load = (file) => import(${JSON.stringify(root)} + '/' + file);
+    const [{ AuthorityEngine }, { DEFAULT_LIFECYCLE_SETTINGS }, { NO_COVERAGE }] = await Promise.all(
+      ['engine', 'lifecycle-settings', 'coverage'].map((name) => load('ca/authority/' + name + '.ts')));
+    const { SqliteTrustStore } = await load('ca/store/sqlite-trust-store.ts');
+    const { SealedKeyManager } = await load('ca/keys/sealed-key-manager.ts');
+    const { SelfSignedUpstream } = await load('ca/upstream/self-signed-upstream.ts');
+    const { systemRandom: random } = await load('host/random.ts');
+    const { systemClock } = await load('host/clock.ts');
+    const { silentLog: log } = await load('host/log.ts');
+    const { Secret } = await load('pki/secret.ts');
+    const { TrustDomain } = await load('pki/spiffe-id.ts');
+    const trustDomain = TrustDomain.parse('example.org');
+    const sealingKey = new Secret(Buffer.from(process.argv[2], 'hex'));
+    const keys = new SealedKeyManager({ trustDomain: trustDomain.name, sealingKey, random });
+    const store = new SqliteTrustStore({ path: process.argv[1], clock: systemClock });
+    const upstream = new SelfSignedUpstream({ trustDomain, keys, keyAlgorithm: 'ec-p256', random, uriNameConstraints: false });
+    const clock = { ...systemClock, now: () => ${domain.clock.now()} };
+    const engine = new AuthorityEngine({ trustDomain, keys, upstream, random, issuerKeyAlgorithm: 'ec-p256', store,
+      coverage: () => NO_COVERAGE, clock, log, settings: DEFAULT_LIFECYCLE_SETTINGS });
+    await engine.start(new AbortController().signal);
+    await engine.signingIssuer().signer.sign(Buffer.from('x'));
+    await engine.stop();
+    console.log(JSON.stringify(loaded));
+  `;
+  const child = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', script, domain.path, Buffer.from(domain.sealingKey).toString('hex')],
+    { encoding: 'utf8' },
+  );
+  assert.equal(child.status, 0, child.stderr);
+  return JSON.parse(child.stdout) as string[];
+}

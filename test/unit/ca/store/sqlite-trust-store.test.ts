@@ -20,6 +20,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { SqliteTrustStore } from '../../../../ca/store/sqlite-trust-store.ts';
 import { trustStoreConformance } from '../../../conformance/trust-store.ts';
 import { expectCode, expectRejection } from '../../../support/expect-code.ts';
+import { FaultyTrustStore } from '../../../support/faulty-trust-store.ts';
 import { ManualClock, settle } from '../../../support/manual-clock.ts';
 import { temporaryFolder } from '../../../support/temporary-folder.ts';
 import { asUnprivilegedUser, NOBODY } from '../../../support/unprivileged-user.ts';
@@ -32,6 +33,15 @@ trustStoreConformance('the SQLite store', (t) => {
   const path = join(temporaryFolder(t), 'trust.db');
   return {
     open: async () => new SqliteTrustStore({ path, clock, pollMs: 1_000 }),
+    tick: () => clock.advance(1_000),
+  };
+});
+
+trustStoreConformance('the store of the fault tests', (t) => {
+  const clock = new ManualClock();
+  const path = join(temporaryFolder(t), 'trust.db');
+  return {
+    open: async () => new FaultyTrustStore(new SqliteTrustStore({ path, clock, pollMs: 1_000 })),
     tick: () => clock.advance(1_000),
   };
 });
@@ -153,6 +163,18 @@ describe('a file that is not a good store', () => {
       spoil: (path) => truncateSync(path, statSync(path).size - 4096),
       code: 'store_corrupt',
       message: /damaged/,
+      hint: /backup/,
+    },
+    {
+      name: 'a file whose pages are not linked as they should be',
+      spoil: (path) => {
+        // An overflow page begins with the number of the next one; 0 says that it is the last.
+        const file = readFileSync(path);
+        file.writeUInt32BE(0, 3 * 4096);
+        writeFileSync(path, file);
+      },
+      code: 'store_corrupt',
+      message: /is damaged$/,
       hint: /backup/,
     },
     {

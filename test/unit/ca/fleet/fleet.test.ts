@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { WorkloadInstance } from '../../../../ca/attest/attestor.ts';
+import { Fleet } from '../../../../ca/fleet/fleet.ts';
+import { coverageOf, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts';
+import { isLive } from '../../../../ca/fleet/instance.ts';
+import type { ReportedState } from '../../../../ca/fleet/reported-state.ts';
+import type { IssuedSvid } from '../../../../ca/issue/issuance.ts';
+import { jsonLog, silentLog } from '../../../../host/log.ts';
+import { SpiffeId } from '../../../../pki/spiffe-id.ts';
+import { checkProperty } from '../../../support/property.ts';
+
+const ID = 'spiffe://example.org/ns/shop/sa/cart';
+const ISSUER = 'aa'.repeat(20);
+
+const instanceOf = (podUid: string, cluster = 'c1'): WorkloadInstance => ({
+  cluster,
+  namespace: 'shop',
+  serviceAccount: 'cart',
+  podName: `cart-${podUid}`,
+  podUid,
+  nodeName: undefined,
+  tokenExpiresAtMs: 1e12,
+});
+
+const svid = (notAfterMs: number): IssuedSvid => ({
+  chain: [],
+  spiffeId: SpiffeId.parse(ID),
+  serialNumber: Buffer.from('0102', 'hex'),
+  notBeforeMs: 0,
+  notAfterMs,
+  authorityKeyId: ISSUER,
+});
+
+const report = (bundleSequence: number, notAfterMs: number | null = null): ReportedState => ({
+  agentVersion: '0.1.0',
+  bundleSequence,
+  svid: notAfterMs === null ? null : { serialNumber: '0102', authorityKeyId: ISSUER, notAfterMs },
+  clockSkewMs: null,
+  feeds: [],
+});
+
+const fleetOf = (maxInstances = 100): Fleet => new Fleet({ maxInstances, log: silentLog });
+
+describe('the fleet', () => {
+  it('knows an instance from its SVID, and what was issued to it', () => {
+    const fleet = fleetOf();
+    fleet.issued(instanceOf('u1'), svid(1_000), 10);
+    assert.deepEqual(fleet.instances(), [
+      {
+        id: 'u1',
+        cluster: 'c1',
+        spiffeId: ID,
+        namespace: 'shop',
+        podName: 'cart-u1',
+        issued: { serialNumber: '0102', authorityKeyId: ISSUER, notAfterMs: 1_000 },
+        report: null,
+        connected: false,
+        lastSeenMs: 10,
+      },
+    ]);
+  });
+
+  it('tells the same pod UID in two clusters apart', () => {
+    const fleet = fleetOf();
+    fleet.issued(instanceOf('u1', 'c1'), svid(1_000), 10);
+    fleet.issued(instanceOf('u1', 'c2'), svid(1_000), 10);
+    assert.equal(fleet.size, 2);
+  });
+
+  it('takes reports of a session, and keeps the last one when it closes', () => {
+    const fleet = fleetOf();
+    const session = fleet.connect(instanceOf('u1'), ID, 10);
+    assert.equal(fleet.connected, 1);
+    session.report(report(3), 20);
+    session.close(30);
+    session.close(40);
+    const [instance] = fleet.instances();
+    assert.equal(instance?.report?.bundleSequence, 3);
+    assert.deepEqual([instance?.connected, instance?.lastSeenMs, fleet.connected], [false, 30, 0]);
+  });
+
+  it('takes nothing any more from a session that a newer one of the same instance replaced', () => {
+    const fleet = fleetOf();
+    const older = fleet.connect(instanceOf('u1'), ID, 10);
+    older.report(report(9), 11);
+    const newer = fleet.connect(instanceOf('u1'), ID, 20);
+    newer.report(report(4), 21);
+    older.report(report(9), 22);
+    older.close(23);
+    const [instance] = fleet.instances();
+    assert.deepEqual([instance?.report?.bundleSequence, instance?.connected], [4, true]);
+    assert.equal(fleet.connected, 1);
+  });
+
+  it('forgets who holds nothing any more, unless it is connected', () => {
+    const fleet = fleetOf();
+    fleet.issued(instanceOf('expired'), svid(1_000), 10);
+    fleet.issued(instanceOf('live'), svid(5_000), 10);
+    fleet.connect(instanceOf('connected'), ID, 10);
+    fleet.prune(1_000);
+    assert.deepEqual(
+      fleet
+        .instances()
+        .map(({ id }) => id)
+        .sort(),
+      ['connected', 'live'],
+    );
+  });
+
+  it('is bounded: of a full fleet it forgets the one that ends first, and says so', () => {
+    const lines: string[] = [];
+    const log = jsonLog({ level: 'warn', write: (line) => lines.push(line), now: () => 0 });
+    const fleet = new Fleet({ maxInstances: 3, log });
+    fleet.issued(instanceOf('long'), svid(9_000), 10);
+    fleet.issued(instanceOf('short'), svid(5_000), 10);
+    fleet.connect(instanceOf('connected'), ID, 10);
+    fleet.issued(instanceOf('new'), svid(6_000), 20);
+    assert.deepEqual(
+      fleet
+        .instances()
+        .map(({ id }) => id)
+        .sort(),
+      ['connected', 'long', 'new'],
+    );
+    assert.match(lines.join(''), /"event":"fleet.full"/);
+  });
+
+  it('never grows beyond its bound, whatever comes', () => {
+    const step = fc.record({
+      uid: fc.integer({ min: 0, max: 30 }),
+      kind: fc.constantFrom('issue', 'connect', 'close'),
+      untilMs: fc.integer({ min: 0, max: 100 }),
+    });
+    checkProperty(
+      fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+        const fleet = fleetOf(8);
+        const sessions = new Map<number, ReturnType<Fleet['connect']>>();
+        for (const [nowMs, { uid, kind, untilMs }] of steps.entries()) {
+          const instance = instanceOf(String(uid));
+          if (kind === 'issue') fleet.issued(instance, svid(untilMs), nowMs);
+          else if (kind === 'connect') sessions.set(uid, fleet.connect(instance, ID, nowMs));
+          else sessions.get(uid)?.close(nowMs);
+          assert.ok(fleet.size <= 8);
+        }
+      }),
+    );
+  });
+});
+
+describe('coverage', () => {
+  it('counts as held only what was reported', () => {
+    const fleet = fleetOf();
+    fleet.issued(instanceOf('silent'), svid(1_000), 10);
+    fleet.connect(instanceOf('reporting'), ID, 10).report(report(2, 2_000), 10);
+    fleet.connect(instanceOf('empty'), ID, 10).report(report(2), 10);
+    assert.deepEqual(coverageOf(fleet.instances(), 500), {
+      instances: [
+        { id: 'silent', bundleSequence: 0, authorityKeyId: null, svidNotAfterMs: 0 },
+        { id: 'reporting', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: 2_000 },
+      ],
+    });
+  });
+
+  it('leaves out an instance from the moment on at which its last SVID ends', () => {
+    const fleet = fleetOf();
+    fleet.connect(instanceOf('u1'), ID, 10).report(report(2, 2_000), 10);
+    fleet.issued(instanceOf('u1'), svid(3_000), 20);
+    const [instance] = fleet.instances();
+    assert.ok(isLive(instance!, 2_999));
+    assert.ok(!isLive(instance!, 3_000));
+    // What it reported is over, what it was issued may not have arrived: live, and holding nothing.
+    assert.deepEqual(coverageOf(fleet.instances(), 2_500).instances, [
+      { id: 'u1', bundleSequence: 2, authorityKeyId: null, svidNotAfterMs: 0 },
+    ]);
+  });
+
+  const coverage = {
+    instances: [
+      { id: 'follows', bundleSequence: 5, authorityKeyId: 'new', svidNotAfterMs: 9 },
+      { id: 'old-bundle', bundleSequence: 4, authorityKeyId: 'new', svidNotAfterMs: 9 },
+      { id: 'old-issuer', bundleSequence: 6, authorityKeyId: 'old', svidNotAfterMs: 9 },
+      { id: 'nothing', bundleSequence: 0, authorityKeyId: null, svidNotAfterMs: 0 },
+    ],
+  };
+  const rows = [
+    { goal: { bundleSequence: 5, authorityKeyId: null }, want: ['old-bundle', 'nothing'] },
+    { goal: { bundleSequence: 5, authorityKeyId: 'new' }, want: ['old-bundle', 'old-issuer', 'nothing'] },
+    { goal: { bundleSequence: 0, authorityKeyId: null }, want: [] },
+  ];
+  for (const { goal, want } of rows) {
+    it(`names the stragglers behind bundle ${goal.bundleSequence} and issuer ${goal.authorityKeyId}`, () => {
+      assert.deepEqual(
+        stragglersOf(coverage, goal).map(({ id }) => id),
+        want,
+      );
+    });
+  }
+});

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { agentMetrics } from '../../../agent/agent-metrics.ts';
+import { registerApiGauges, registerApiMetrics } from '../../../ca/api/api-metrics.ts';
+import { registerCaMetrics } from '../../../ca/ca-metrics.ts';
+import { configOf } from '../../../ca/config.ts';
+import { CONFIG_KEYS } from '../../../ca/config-keys.ts';
+import { readSettings } from '../../../ca/config-schema.ts';
+import { registerIssuanceMetrics } from '../../../ca/issue/issuance-metrics.ts';
+import { parsePolicy } from '../../../ca/issue/policy-file.ts';
+import { MetricsRegistry } from '../../../host/metrics.ts';
+import { ERROR_TABLE } from '../../../pki/error-table.ts';
+
+const read = (name: string): string => readFileSync(join(import.meta.dirname, '../../../docs', name), 'utf8');
+
+const cellsOf = (line: string): string[] =>
+  line
+    .slice(1, -1)
+    .split(/(?<!\\)\|/)
+    .map((cell) => cell.replaceAll('\\|', '|').trim());
+
+/** The rows of the table with this header, as cells. How the formatter pads them is of no interest. */
+function tableAfter(text: string, header: readonly string[]): string[][] {
+  const lines = text.split('\n');
+  const start = lines.findIndex((line) => line.startsWith('|') && cellsOf(line).join() === header.join());
+  assert.notEqual(start, -1, `there is no table of ${header.join(', ')}`);
+  const rows = lines.slice(start + 2);
+  return rows
+    .slice(
+      0,
+      rows.findIndex((line) => !line.startsWith('|')),
+    )
+    .map(cellsOf);
+}
+
+const yamlBlocks = (text: string): string[] =>
+  [...text.matchAll(/```yaml\n([\s\S]*?)```/g)].map((m) => m[1] ?? '');
+
+describe('docs/errors.md', () => {
+  it('lists exactly the error table', () => {
+    const rows = tableAfter(read('errors.md'), ['code', 'gRPC status', 'exposure', 'means']);
+    const want = Object.entries(ERROR_TABLE).map(([code, { status, exposure, means }]) => [
+      `\`${code}\``,
+      status,
+      exposure,
+      means,
+    ]);
+    assert.deepEqual(rows, want);
+  });
+});
+
+describe('docs/metrics.md', () => {
+  const HEADER = ['metric', 'type', 'labels', 'means'];
+  const want = (registry: MetricsRegistry): string[][] =>
+    registry
+      .describe()
+      .map(({ name, type, labels, help }) => [
+        `\`${name}\``,
+        type,
+        labels.map((label) => `\`${label}\``).join(', '),
+        help,
+      ]);
+  const [beforeAgent = '', agentPart = ''] = read('metrics.md').split('## Agent');
+
+  it('lists exactly the metrics of the CA', () => {
+    const registry = new MetricsRegistry();
+    const issuance = registerIssuanceMetrics(registry);
+    issuance.observeQueue(() => 0);
+    issuance.observeAudit(() => true);
+    registerApiMetrics(registry);
+    registerApiGauges(registry, { connections: () => 0, watchStreams: () => 0 });
+    registerCaMetrics(registry, {} as never);
+    assert.deepEqual(tableAfter(beforeAgent, HEADER), want(registry));
+  });
+
+  it('lists exactly the metrics of the agent', () => {
+    const registry = new MetricsRegistry();
+    agentMetrics(registry, () => 0);
+    assert.deepEqual(tableAfter(agentPart, HEADER), want(registry));
+  });
+});
+
+describe('docs/configuration.md', () => {
+  const text = read('configuration.md');
+
+  it('lists exactly the keys of the configuration', () => {
+    const rows = tableAfter(text, ['key', 'option', 'value', 'default', 'means']);
+    const want = CONFIG_KEYS.map(({ key, flag, value, default: byDefault, means }) => [
+      `\`${key}\``,
+      flag === undefined ? '' : `\`--${flag}\``,
+      value,
+      byDefault,
+      means,
+    ]);
+    assert.deepEqual(rows, want);
+  });
+
+  it('has examples that Kedge takes', () => {
+    const [config = '', policy = ''] = yamlBlocks(text);
+    const settings = readSettings(config, 'ca.yaml', {});
+    assert.equal(configOf(settings, '/').svid.ttlMs, 12 * 3_600_000);
+    const parsed = parsePolicy(policy, 'policy.yaml', { maxTtlMs: 12 * 3_600_000, backdateMs: 120_000 });
+    assert.equal(parsed.decide({ namespace: 'sandbox', serviceAccount: 'x' }).kind, 'denied');
+    const decision = parsed.decide({ namespace: 'payments', serviceAccount: 'api' });
+    assert.deepEqual(decision.kind === 'granted' ? decision.grant.dnsNames : [], ['api.payments.svc']);
+  });
+});
