@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../host/clock.ts';
@@ -25,7 +26,7 @@ import { auditEntry } from './issue/audit-record.ts';
 import { registerIssuanceMetrics } from './issue/issuance-metrics.ts';
 import { IssuingService } from './issue/issuing-service.ts';
 import { SealedKeyManager } from './keys/sealed-key-manager.ts';
-import { readOrCreateSealingKey } from './keys/sealing-key.ts';
+import { readOrCreateSealingKey, readSealingKey } from './keys/sealing-key.ts';
 import { openPolicy, type PolicySource } from './policy-source.ts';
 import { DataFolderLock } from './store/data-folder-lock.ts';
 import { SqliteTrustStore } from './store/sqlite-trust-store.ts';
@@ -78,6 +79,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   undo.defer(() => lock.release());
 
   const metrics = registerIssuanceMetrics(registry);
+  const storePath = join(dataFolder, 'trust.sqlite');
   const auditPath = join(dataFolder, 'audit');
   await makeFolder(auditPath);
   const audit = await AuditLog.open({
@@ -88,13 +90,16 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   });
   undo.defer(() => audit.close());
   const [sealingKey, tokens, policy] = await Promise.all([
-    readOrCreateSealingKey(config.sealingKeyFile, random),
+    // A trust store that is there was sealed with a key that must be there: a new one could not open it.
+    existsSync(storePath)
+      ? readSealingKey(config.sealingKeyFile)
+      : readOrCreateSealingKey(config.sealingKeyFile, random),
     DevelopmentIssuer.open({ folder: dataFolder, issuer: config.attest.issuer, clock, random }),
     openPolicy(config, clock, log),
   ]);
   auditPolicyChanges(policy, audit, clock);
 
-  const store = new SqliteTrustStore({ path: join(dataFolder, 'trust.sqlite'), clock, random });
+  const store = new SqliteTrustStore({ path: storePath, clock, random });
   undo.defer(() => store.close());
   const fleet = new Fleet({ maxInstances: limits.instances, log });
   const keys = new SealedKeyManager({ trustDomain: trustDomain.name, sealingKey, random });

@@ -1,156 +1,93 @@
 /**
  * Builds dist/: `kedge.mjs`, the whole command line, and `kedge-agent.mjs`, the agent as one lean file.
  *
- * `node scripts/build.ts [folder]`. The same source and lockfile give the same bytes. Beside each bundle lie its
- * source map and the license notices of what went into it. Nothing is minified: who runs Kedge may read it.
+ * `node scripts/build.ts [folder]`. The same source and lockfile give the same bytes. Beside the code lie its source
+ * maps and the license notices of what went into it. Nothing is minified: who runs Kedge may read it.
+ *
+ * The whole command line is cut into pieces, below `kedge/`, so that a command reads only what it needs: that halves
+ * the start of the small ones. The agent needs nearly all of its file anyway, and one file is easier to carry.
  */
-import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { builtinModules } from 'node:module';
-import { basename, join, relative, resolve } from 'node:path';
-import { build as bundleWith, type Metafile, type Plugin } from 'esbuild';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { build, type BuildOptions } from 'esbuild';
+import { builtinsLate, unreachable } from './bundle-plugins.ts';
+import { noticesComment, noticesOf, noticesText } from './license-notices.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+const DIST = join(ROOT, 'dist');
 const NODE_MAJOR = 24;
 
-const BUNDLES = [
-  { name: 'kedge', entry: 'cli/main.ts' },
-  { name: 'kedge-agent', entry: 'cli/agent-main.ts' },
-] as const;
-
 /**
- * The Node version check, first in each bundle. A module's imports are linked before its first line runs, so the
- * check only speaks because a bundle imports nothing (see `builtinsLate`) and is in syntax that Node 18 reads.
+ * The Node version check. A module's imports are linked before its first line runs, so the check only speaks because
+ * nothing is imported from Node (see `builtinsLate`), and because all of it is in syntax that Node 18 reads.
  */
 const VERSION_CHECK = `if (Number(process.versions.node.split('.')[0]) < ${NODE_MAJOR}) {
   process.stderr.write('error: kedge needs Node ${NODE_MAJOR} or newer, this is Node ' + process.versions.node + '\\n');
   process.exit(2);
 }`;
+const SHEBANG = '#!/usr/bin/env node';
 
-/** Modules of Node that a package requires at its start and uses on paths that Kedge seldom or never takes. */
-const SELDOM_USED = new Set(['zlib', 'dns']);
+const COMMON = {
+  absWorkingDir: ROOT,
+  bundle: true,
+  write: false,
+  metafile: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node18',
+  conditions: ['node'],
+  mainFields: ['module', 'main'],
+  sourcemap: 'external',
+  sourcesContent: false,
+  legalComments: 'inline',
+  plugins: [builtinsLate, unreachable],
+  logLevel: 'warning',
+} as const satisfies BuildOptions;
 
-/**
- * Takes Node's own modules from the running Node instead of by import: only the names that are used, since to look
- * at all names of a module, as bundlers do, loads what hides behind them; and the seldom used when they are used.
- * Both are a matter of start-up time.
- */
-const builtinsLate: Plugin = {
-  name: 'builtins-late',
-  setup(build) {
-    const builtins = new RegExp(`^(node:.*|${builtinModules.join('|')})$`);
-    build.onResolve({ filter: builtins }, ({ path, kind }) => ({
-      path: path.replace(/^node:(?!test$|sqlite$|sea$)/, ''),
-      namespace: kind === 'require-call' ? 'builtin-required' : 'builtin-imported',
-      sideEffects: false,
-    }));
-    build.onLoad({ filter: /.*/, namespace: 'builtin-required' }, ({ path }) => ({
-      contents: requiredBuiltin(path),
-    }));
-    build.onLoad({ filter: /.*/, namespace: 'builtin-imported' }, async ({ path }) => ({
-      contents: importedBuiltin(path, Object.keys((await import(path)) as object)),
-    }));
-  },
-};
-
-function requiredBuiltin(path: string): string {
-  const taken = `process.getBuiltinModule(${JSON.stringify(path)})`;
-  if (!SELDOM_USED.has(path)) return `module.exports = ${taken};`;
-  return `let taken; module.exports = new Proxy({}, { get: (_, name) => (taken ??= ${taken})[name] });`;
+/** `kedge.mjs`, which checks the Node and loads the rest from `kedge/`. */
+async function buildCommandLine(out: string): Promise<void> {
+  const start = `${SHEBANG}\n${VERSION_CHECK}\nawait import('./kedge/main.mjs');\n`;
+  await bundle(out, 'kedge', 'cli/main.ts', {
+    entryNames: 'main',
+    outdir: join(DIST, 'kedge'),
+    outExtension: { '.js': '.mjs' },
+    chunkNames: 'piece-[hash]',
+    splitting: true,
+  });
+  writeFileSync(join(out, 'kedge.mjs'), start, { mode: 0o755 });
 }
 
-function importedBuiltin(path: string, names: readonly string[]): string {
-  return [
-    `const taken = /* @__PURE__ */ process.getBuiltinModule(${JSON.stringify(path)});`,
-    'export default taken;',
-    ...names
-      .filter((name) => /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default')
-      .map((name) => `export const ${name} = /* @__PURE__ */ ((name) => taken[name])('${name}');`),
-  ].join('\n');
-}
-
-/** What no path of Kedge reaches: grpc-js loads its .proto reader for channelz, which Kedge does not serve. */
-const unreachable: Plugin = {
-  name: 'unreachable',
-  setup(build) {
-    build.onResolve({ filter: /^@grpc\/proto-loader$/ }, ({ path }) => ({ path, namespace: 'unreachable' }));
-    build.onLoad({ filter: /.*/, namespace: 'unreachable' }, ({ path }) => ({
-      contents: `throw new Error(${JSON.stringify(`${path} is not part of this bundle`)});`,
-      loader: 'js',
-    }));
-  },
-};
-
-interface PackageNotice {
-  readonly name: string;
-  readonly version: string;
-  readonly license: string;
-  readonly texts: readonly string[];
-}
-
-/** The packages of npm that went into a bundle, sorted by name. */
-function noticesOf(metafile: Metafile): PackageNotice[] {
-  const folders = Object.keys(metafile.inputs).flatMap(
-    (path) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path)?.[0] ?? [],
-  );
-  return [...new Set(folders)].sort().map((folder) => {
-    const { name, version, license } = JSON.parse(
-      readFileSync(join(ROOT, folder, 'package.json'), 'utf8'),
-    ) as PackageNotice;
-    const files = globSync('{LICENSE,LICENCE,NOTICE,license}*', { cwd: join(ROOT, folder) }).sort();
-    return {
-      name,
-      version,
-      license,
-      texts: files.map((file) => readFileSync(join(ROOT, folder, file), 'utf8')),
-    };
+/** `kedge-agent.mjs`, which is all there is of it. */
+async function buildAgent(out: string): Promise<void> {
+  await bundle(out, 'kedge-agent', 'cli/agent-main.ts', {
+    outfile: join(DIST, 'kedge-agent.mjs'),
+    banner: { js: `${SHEBANG}\n${VERSION_CHECK}` },
   });
 }
 
-async function bundle(name: string, entry: string, out: string): Promise<void> {
-  // Named as if it went to dist/, wherever it goes: source maps hold paths from there.
-  const outfile = join(ROOT, 'dist', `${name}.mjs`);
-  const result = await bundleWith({
-    absWorkingDir: ROOT,
-    entryPoints: [entry],
-    outfile,
-    bundle: true,
-    write: false,
-    metafile: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node18',
-    mainFields: ['module', 'main'],
-    conditions: ['node'],
-    sourcemap: 'external',
-    sourcesContent: false,
-    legalComments: 'inline',
-    banner: { js: `#!/usr/bin/env node\n${VERSION_CHECK}` },
-    plugins: [builtinsLate, unreachable],
-    logLevel: 'warning',
-  });
-  const notices = noticesOf(result.metafile);
-  const listed = notices.map((notice) => `// - ${notice.name} ${notice.version} (${notice.license})`);
-  for (const file of result.outputFiles) {
+/** Built as if for dist/, wherever it goes then: source maps and hashes hold paths from there. */
+async function bundle(out: string, name: string, entry: string, options: BuildOptions): Promise<void> {
+  const { metafile, outputFiles } = await build({ ...options, ...COMMON, entryPoints: [entry] });
+  const notices = noticesOf(metafile, ROOT);
+  let bytes = 0;
+  for (const file of outputFiles) {
     const isCode = file.path.endsWith('.mjs');
     // At the end, where it moves no line of the source map.
-    const ending = isCode
-      ? `// With, under their own licenses (${name}.licenses.txt):\n${listed.join('\n')}\n`
-      : '';
-    writeFileSync(join(out, basename(file.path)), file.text + ending, { mode: isCode ? 0o755 : 0o644 });
+    const ending =
+      metafile.outputs[relative(ROOT, file.path)]?.entryPoint === entry
+        ? noticesComment(notices, `${name}.licenses.txt`)
+        : '';
+    const path = join(out, relative(DIST, file.path));
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, file.text + ending, { mode: isCode ? 0o755 : 0o644 });
+    if (isCode) bytes += file.contents.length;
   }
-  writeFileSync(
-    join(out, `${name}.licenses.txt`),
-    notices
-      .map((notice) => [`${notice.name} ${notice.version} (${notice.license})`, ...notice.texts].join('\n\n'))
-      .join(`\n\n${'-'.repeat(80)}\n\n`),
-  );
-  const size = result.outputFiles.find(({ path }) => path === outfile)?.contents.length ?? 0;
-  console.log(
-    `${relative(process.cwd(), join(out, `${name}.mjs`))}  ${Math.round(size / 1024)} KiB, ${notices.length} packages`,
-  );
+  writeFileSync(join(out, `${name}.licenses.txt`), noticesText(notices));
+  console.log(`${name}: ${Math.round(bytes / 1024)} KiB of code, ${notices.length} packages`);
 }
 
-const out = resolve(process.argv[2] ?? join(ROOT, 'dist'));
-if (out === join(ROOT, 'dist') && existsSync(out)) rmSync(out, { recursive: true });
+const out = resolve(process.argv[2] ?? DIST);
+if (out === DIST && existsSync(out)) rmSync(out, { recursive: true });
 mkdirSync(out, { recursive: true });
-for (const { name, entry } of BUNDLES) await bundle(name, entry, out);
+await buildCommandLine(out);
+await buildAgent(out);

@@ -32,7 +32,7 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
  * experimental, and neither bounds connections, handshakes or protocol versions. A new certificate is a new TLS
  * context for the connections to come; those that are open keep theirs, and their streams.
  *
- * No session tickets: a pod connects once, and every new connection is to check the certificate of the moment.
+ * No session is resumed: every connection is shown the certificate of the moment, and a pod connects but once.
  */
 export class TlsListener {
   readonly #tls: TlsServer;

@@ -1,8 +1,10 @@
-import { spawn, type SpawnOptions, spawnSync } from 'node:child_process';
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** The root of the repository. */
 export const ROOT = join(import.meta.dirname, '../..');
@@ -58,4 +60,43 @@ export function olderNode(): string | undefined {
       const version = spawnSync(path, ['--version'], { encoding: 'utf8' }).stdout;
       return Number(/^v(\d+)/.exec(version)?.[1] ?? 99) < 24;
     });
+}
+
+const PATIENCE_MS = 60_000;
+
+/** A `kedge` that runs until it is told to end, with its log. */
+export class RunningKedge {
+  readonly process: ChildProcess;
+  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  log = '';
+
+  constructor(program: string, argv: readonly string[]) {
+    const child = spawn(process.execPath, [program, ...argv], {
+      cwd: ROOT,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    child.stderr.on('data', (chunk) => (this.log += String(chunk)));
+    this.process = child;
+    this.ended = once(child, 'close').then(([code, signal]) => ({
+      code: code as number | null,
+      signal: signal as NodeJS.Signals | null,
+    }));
+  }
+
+  /** The fields of the first log line of that event. */
+  async event(name: string): Promise<Record<string, string>> {
+    for (const endMs = performance.now() + PATIENCE_MS; ; await delay(20)) {
+      const line = this.log
+        .split('\n')
+        .find((text) => text.includes(`"event":"${name}"`) && text.endsWith('}'));
+      if (line !== undefined) return JSON.parse(line) as Record<string, string>;
+      assert.equal(this.process.exitCode, null, this.log);
+      assert.ok(performance.now() < endMs, `there is no ${name}:\n${this.log}`);
+    }
+  }
+
+  async end(signal: NodeJS.Signals): Promise<void> {
+    this.process.kill(signal);
+    assert.deepEqual(await this.ended, { code: 0, signal: null }, this.log);
+  }
 }

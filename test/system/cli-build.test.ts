@@ -1,19 +1,34 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { AGENT_COMMANDS } from '../../cli/agent-command-table.ts';
 import { COMMANDS } from '../../cli/command-table.ts';
 import { KEDGE_VERSION } from '../../host/version.ts';
-import { olderNode, ROOT, runKedge } from '../support/kedge-process.ts';
+import { olderNode, ROOT, RunningKedge, runKedge } from '../support/kedge-process.ts';
 
 describe('the bundles of npm run build', () => {
   const folders = [1, 2].map(() => mkdtempSync(join(tmpdir(), 'kedge-build-')));
   const [first = '', second = ''] = folders;
-  const program = (name: string): string => join(first, name);
-  const source = (name: string): string => readFileSync(program(name), 'utf8');
+  const filesOf = (folder: string): string[] =>
+    globSync('**', { cwd: folder, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+      .sort();
+  /** All code of one program. */
+  const codeOf = (name: string): string =>
+    filesOf(first)
+      .filter(
+        (file) => file.endsWith('.mjs') && (file === name || file.startsWith(name.replace('.mjs', '/'))),
+      )
+      .map((file) => readFileSync(join(first, file), 'utf8'))
+      .join('\n');
+  const packagesOf = (code: string): Set<string | undefined> =>
+    new Set(
+      [...code.matchAll(/^ *\/\/ node_modules\/((?:@[\w.-]+\/)?[\w.-]+)\//gm)].map((match) => match[1]),
+    );
 
   before(() => {
     for (const folder of folders) execFileSync(process.execPath, ['scripts/build.ts', folder], { cwd: ROOT });
@@ -23,36 +38,46 @@ describe('the bundles of npm run build', () => {
   });
 
   it('are the same bytes each time', () => {
-    const names = readdirSync(first).sort();
-    assert.deepEqual(names, [
-      'kedge-agent.licenses.txt',
-      'kedge-agent.mjs',
-      'kedge-agent.mjs.map',
-      'kedge.licenses.txt',
+    const files = filesOf(first);
+    for (const name of [
       'kedge.mjs',
-      'kedge.mjs.map',
-    ]);
-    for (const name of names)
+      'kedge/main.mjs',
+      'kedge.licenses.txt',
+      'kedge-agent.mjs',
+      'kedge-agent.licenses.txt',
+    ]) {
+      assert.ok(files.includes(name), name);
+    }
+    assert.deepEqual(filesOf(second), files);
+    for (const name of files) {
       assert.ok(readFileSync(join(first, name)).equals(readFileSync(join(second, name))), name);
+    }
+  });
+
+  it('have a source map beside each file of code, and know no path of this machine', () => {
+    for (const file of filesOf(first)) {
+      assert.equal(readFileSync(join(first, file), 'utf8').includes(ROOT), false, file);
+      if (file.endsWith('.mjs') && file !== 'kedge.mjs')
+        assert.ok(existsSync(join(first, `${file}.map`)), file);
+    }
   });
 
   const older = olderNode();
-  for (const [name, entries] of [
-    ['kedge.mjs', COMMANDS],
-    ['kedge-agent.mjs', AGENT_COMMANDS],
-  ] as const) {
-    it(`${name} runs from its one file alone`, async () => {
+  const programs = [
+    { name: 'kedge.mjs', files: ['kedge.mjs', 'kedge'], entries: COMMANDS },
+    { name: 'kedge-agent.mjs', files: ['kedge-agent.mjs'], entries: AGENT_COMMANDS },
+  ];
+  for (const { name, files, entries } of programs) {
+    it(`${name} runs without anything but ${files.join(' and ')}`, async () => {
       const alone = mkdtempSync(join(tmpdir(), 'kedge-alone-'));
       try {
-        execFileSync('cp', [program(name), alone]);
+        for (const file of files) cpSync(join(first, file), join(alone, file), { recursive: true });
         const { code, stdout, stderr } = await runKedge(['version'], {
           program: join(alone, name),
           cwd: alone,
         });
-        assert.deepEqual(
-          [code, stdout, stderr],
-          [0, `kedge ${KEDGE_VERSION} (node ${process.versions.node})\n`, ''],
-        );
+        const version = `kedge ${KEDGE_VERSION} (node ${process.versions.node})\n`;
+        assert.deepEqual([code, stdout, stderr], [0, version, '']);
       } finally {
         rmSync(alone, { recursive: true });
       }
@@ -61,53 +86,76 @@ describe('the bundles of npm run build', () => {
     it(`${name} explains each of its commands as the source does`, async () => {
       for (const entry of entries) {
         const argv = ['help', ...entry.name.split(' ')];
-        const [bundled, fromSource] = await Promise.all([
-          runKedge(argv, { program: program(name) }),
-          runKedge(argv),
-        ]);
+        const program = join(first, name);
+        const [bundled, fromSource] = await Promise.all([runKedge(argv, { program }), runKedge(argv)]);
         assert.deepEqual(bundled, fromSource, entry.name);
       }
     });
 
-    it(`${name} says in one line, on an older Node, what it needs, and exits with 2`, {
-      skip: older === undefined && 'this machine has no older Node',
-    }, async () => {
-      const ended = await runKedge(['version'], { program: program(name), node: older ?? '' });
+    const skip = older === undefined && 'this machine has no older Node';
+    it(`${name} says in one line, on an older Node, what it needs, and exits with 2`, { skip }, async () => {
+      const ended = await runKedge(['version'], { program: join(first, name), node: older ?? '' });
       assert.deepEqual([ended.code, ended.stdout], [2, '']);
       assert.match(ended.stderr, /^error: kedge needs Node 24 or newer, this is Node \d+\.\d+\.\d+\n$/);
     });
 
-    it(`${name} imports nothing before it has checked the Node, and knows no path of this machine`, () => {
-      const text = source(name);
-      assert.doesNotMatch(text, /^(import|export) .*from/m);
-      assert.equal(text.includes(ROOT), false);
-      assert.equal(readFileSync(`${program(name)}.map`, 'utf8').includes(ROOT), false);
+    it(`${name} imports nothing of Node before it has checked it`, () => {
+      assert.match(readFileSync(join(first, name), 'utf8'), /^#!.*\nif \(Number\(process\.versions\.node/);
+      const imports = [...codeOf(name).matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)";$/gm)];
+      for (const [, specifier = ''] of imports) assert.match(specifier, /^\.\/piece-\w+\.mjs$/);
+      if (name === 'kedge-agent.mjs') assert.equal(imports.length, 0);
     });
 
-    it(`${name} lists every package that is in it, with its license`, () => {
-      const packages = new Set(
-        [...source(name).matchAll(/^ *\/\/ node_modules\/((?:@[\w.-]+\/)?[\w.-]+)\//gm)].map((m) => m[1]),
-      );
+    it(`${name} comes with the license of every package that is in it`, () => {
       const licenses = readFileSync(join(first, name.replace('.mjs', '.licenses.txt')), 'utf8');
+      const packages = packagesOf(codeOf(name));
       assert.ok(packages.size > 0);
       for (const one of packages) {
-        assert.match(source(name), new RegExp(`^// - ${one} \\d`, 'm'));
+        assert.match(codeOf(name), new RegExp(`^// - ${one} \\d`, 'm'));
         assert.match(licenses, new RegExp(`^${one} \\d+\\.\\d+\\.\\d+ \\(.+\\)$`, 'm'));
       }
     });
   }
 
   it('keep out of the agent what only the CA needs', () => {
-    const text = source('kedge-agent.mjs');
-    const packages = new Set(
-      [...text.matchAll(/^ *\/\/ node_modules\/((?:@[\w.-]+\/)?[\w.-]+)\//gm)].map((m) => m[1]),
+    const agent = codeOf('kedge-agent.mjs');
+    assert.deepEqual(
+      packagesOf(agent),
+      new Set(['@bufbuild/protobuf', '@grpc/grpc-js', '@js-sdsl/ordered-map']),
     );
-    assert.deepEqual(packages, new Set(['@bufbuild/protobuf', '@grpc/grpc-js', '@js-sdsl/ordered-map']));
-    assert.doesNotMatch(text, /^ *\/\/ ca\//m);
-    assert.match(
-      source('kedge.mjs'),
-      /^ *\/\/ node_modules\/zod\//m,
-      'the markers of modules are gone: this test sees nothing',
-    );
+    assert.doesNotMatch(agent, /^ *\/\/ ca\//m);
+    // Were the marks of modules gone, the lines above would see nothing.
+    for (const one of ['zod', 'yaml', '@peculiar/x509'])
+      assert.ok(packagesOf(codeOf('kedge.mjs')).has(one), one);
+  });
+
+  it('serve an identity: the CA and the agent as they are deployed', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'kedge-bundled-'));
+    const path = (name: string): string => join(folder, name);
+    const program = join(first, 'kedge.mjs');
+    const listen = ['--grpc-address', '127.0.0.1:0', '--http-address', '127.0.0.1:0'];
+    const ca = new RunningKedge(program, ['ca', '--data', path('data'), ...listen]);
+    const { grpcAddress = '' } = await ca.event('ca.started');
+    const bundle = await runKedge(['bundle', 'show', '--data', path('data'), '-o', 'pem'], { program });
+    writeFileSync(path('bundle.pem'), bundle.stdout);
+    const identity = ['--namespace', 'demo', '--service-account', 'web', '--write', path('token')];
+    assert.equal((await runKedge(['token', '--data', path('data'), ...identity], { program })).code, 0);
+    const argv = [
+      'agent',
+      '--ca-address',
+      grpcAddress,
+      '--trust-domain',
+      'example.org',
+      '--token-file',
+      path('token'),
+    ];
+    argv.push('--bootstrap-bundle', path('bundle.pem'), '--socket', path('api.sock'));
+    const agent = new RunningKedge(join(first, 'kedge-agent.mjs'), argv);
+    await agent.event('feed.published');
+    const fetched = await runKedge(['svid', 'fetch', '--socket', path('api.sock')], { program });
+    assert.match(fetched.stdout, /^SPIFFE ID {4}spiffe:\/\/example\.org\/ns\/demo\/sa\/web$/m);
+    await agent.end('SIGTERM');
+    await ca.end('SIGTERM');
+    rmSync(folder, { recursive: true });
   });
 });

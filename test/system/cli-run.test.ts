@@ -1,52 +1,11 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { KEDGE, ROOT, runKedge } from '../support/kedge-process.ts';
-
-const PATIENCE_MS = 60_000;
-
-/** A `kedge` that runs until it is told to end, with its log. */
-class Running {
-  readonly process: ChildProcess;
-  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  log = '';
-
-  constructor(program: string, argv: readonly string[]) {
-    const child = spawn(process.execPath, [program, ...argv], {
-      cwd: ROOT,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    child.stderr.on('data', (chunk) => (this.log += String(chunk)));
-    this.process = child;
-    this.ended = once(child, 'close').then(([code, signal]) => ({
-      code: code as number | null,
-      signal: signal as NodeJS.Signals | null,
-    }));
-  }
-
-  /** The fields of the first log line of that event. */
-  async event(name: string): Promise<Record<string, string>> {
-    for (const endMs = performance.now() + PATIENCE_MS; ; await delay(20)) {
-      const line = this.log
-        .split('\n')
-        .find((text) => text.includes(`"event":"${name}"`) && text.endsWith('}'));
-      if (line !== undefined) return JSON.parse(line) as Record<string, string>;
-      assert.equal(this.process.exitCode, null, this.log);
-      assert.ok(performance.now() < endMs, `there is no ${name}:\n${this.log}`);
-    }
-  }
-
-  async end(signal: NodeJS.Signals): Promise<void> {
-    this.process.kill(signal);
-    assert.deepEqual(await this.ended, { code: 0, signal: null }, this.log);
-  }
-}
+import { KEDGE, ROOT, RunningKedge, runKedge } from '../support/kedge-process.ts';
 
 describe('kedge, from a new data folder to a served identity', () => {
   const folder = mkdtempSync(join(tmpdir(), 'kedge-run-'));
@@ -54,13 +13,13 @@ describe('kedge, from a new data folder to a served identity', () => {
   const path = (name: string): string => join(folder, name);
   const listen = ['--grpc-address', '127.0.0.1:0', '--http-address', '127.0.0.1:0'];
   const socket = path('workload.sock');
-  const running: Running[] = [];
-  const start = (...argv: string[]): Running => {
-    const one = new Running(KEDGE, argv);
+  const running: RunningKedge[] = [];
+  const start = (...argv: string[]): RunningKedge => {
+    const one = new RunningKedge(KEDGE, argv);
     running.push(one);
     return one;
   };
-  let ca: Running;
+  let ca: RunningKedge;
   let agentArguments: string[] = [];
 
   before(async () => {
@@ -232,7 +191,7 @@ describe('a kedge that drains', () => {
       ['SIGTERM', 143],
       ['SIGINT', 130],
     ] as const) {
-      const child = new Running(program, []);
+      const child = new RunningKedge(program, []);
       await child.event('ready');
       child.process.kill(signal);
       assert.equal((await child.event('draining'))['reason'], signal);

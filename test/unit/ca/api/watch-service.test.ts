@@ -87,6 +87,8 @@ function refusalOf(call: FakeWatchCall): readonly [ErrorCode, number] {
   return [error.code, call.refusal.code];
 }
 
+const detailsOf = (call: FakeWatchCall): string => call.refusal?.details ?? '';
+
 const sequences = (call: FakeWatchCall): readonly (number | string)[] =>
   call.messages.map(({ message }) =>
     message?.$case === 'bundle' ? Number(message.value.sequence) : (message?.$case ?? 'nothing'),
@@ -185,7 +187,7 @@ describe('Watch', () => {
     assert.deepEqual(second.messages.at(-1)?.message, {
       $case: 'renewal',
       value: {
-        authorityKeyId: Buffer.from('aa', 'hex'),
+        authorityKeyId: new Uint8Array([0xaa]),
         window: { notBeforeMs: 1_000n, notAfterMs: 2_000n },
       },
     });
@@ -251,7 +253,7 @@ describe('Watch', () => {
     world.policy = parsePolicy('deny: [{namespace: shop, reason: closed down}]', 'policy.yaml', BOUNDS);
     service.sweep();
     assert.deepEqual(refusalOf(call), ['identity_denied', GRPC_STATUS.PERMISSION_DENIED]);
-    assert.match(call.refusal?.details ?? '', /closed down/);
+    assert.match(detailsOf(call), /closed down/);
     const again = await open();
     assert.deepEqual(refusalOf(again), ['identity_denied', GRPC_STATUS.PERMISSION_DENIED]);
   });
