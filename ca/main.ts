@@ -44,8 +44,6 @@ export interface CaProcessOptions {
 
 /** A CA at work. */
 export interface RunningCa extends CaAddresses {
-  /** Every metric of this CA. */
-  readonly registry: MetricsRegistry;
   /** Drains and ends, as {@link startCa} says. Harmless when repeated. */
   close(): Promise<void>;
 }
@@ -176,7 +174,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     log.info('ca.stopped', { inTime: !deadline.signal.aborted });
   };
   let ending: Promise<void> | null = null;
-  return { ...addresses, registry, close: () => (ending ??= end()) };
+  return { ...addresses, close: () => (ending ??= end()) };
 }
 
 function lifecycleSettings(config: CaConfig): LifecycleSettings {

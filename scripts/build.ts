@@ -4,14 +4,14 @@
  * `node scripts/build.ts [folder]`. The same source and lockfile give the same bytes. Beside the code lie its source
  * maps and the license notices of what went into it. Nothing is minified: who runs Kedge may read it.
  *
- * The whole command line is cut into pieces, below `kedge/`, so that a command reads only what it needs: that halves
- * the start of the small ones. The agent needs nearly all of its file anyway, and one file is easier to carry.
+ * No code splitting: esbuild does not keep the order in which modules with side effects run, and one of ours needs
+ * a polyfill to be there before it. One library is left out of `kedge.mjs` by hand instead.
  */
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { build, type BuildOptions } from 'esbuild';
-import { builtinsLate, unreachable } from './bundle-plugins.ts';
-import { noticesComment, noticesOf, noticesText } from './license-notices.ts';
+import { apart, builtinsLate, type PartApart, unreachable } from './bundle-plugins.ts';
+import { noticesComment, noticesOf, noticesText, type PackageNotice } from './license-notices.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const DIST = join(ROOT, 'dist');
@@ -40,50 +40,58 @@ const COMMON = {
   sourcemap: 'external',
   sourcesContent: false,
   legalComments: 'inline',
-  plugins: [builtinsLate, unreachable],
   logLevel: 'warning',
 } as const satisfies BuildOptions;
 
-/** `kedge.mjs`, which checks the Node and loads the rest from `kedge/`. */
+const PLUGINS = [builtinsLate, unreachable];
+
+/** A third of all code, for the rare moments when an authority is made, and for inspection. */
+const X509_LIBRARY: PartApart = { entry: 'pki/x509-library.ts', file: './kedge/x509-library.mjs' };
+
+/** `kedge.mjs`, and the library that it loads when it is used. */
 async function buildCommandLine(out: string): Promise<void> {
-  const start = `${SHEBANG}\n${VERSION_CHECK}\nawait import('./kedge/main.mjs');\n`;
-  await bundle(out, 'kedge', 'cli/main.ts', {
-    entryNames: 'main',
-    outdir: join(DIST, 'kedge'),
-    outExtension: { '.js': '.mjs' },
-    chunkNames: 'piece-[hash]',
-    splitting: true,
+  const program = await bundle(out, 'cli/main.ts', {
+    outfile: join(DIST, 'kedge.mjs'),
+    banner: { js: `${SHEBANG}\n${VERSION_CHECK}` },
+    plugins: [apart(X509_LIBRARY, ROOT), ...PLUGINS],
   });
-  writeFileSync(join(out, 'kedge.mjs'), start, { mode: 0o755 });
+  const library = await bundle(out, X509_LIBRARY.entry, {
+    outfile: join(DIST, X509_LIBRARY.file),
+    plugins: PLUGINS,
+  });
+  writeNotices(out, 'kedge', [...program, ...library]);
 }
 
 /** `kedge-agent.mjs`, which is all there is of it. */
 async function buildAgent(out: string): Promise<void> {
-  await bundle(out, 'kedge-agent', 'cli/agent-main.ts', {
+  const notices = await bundle(out, 'cli/agent-main.ts', {
     outfile: join(DIST, 'kedge-agent.mjs'),
     banner: { js: `${SHEBANG}\n${VERSION_CHECK}` },
+    plugins: PLUGINS,
   });
+  writeNotices(out, 'kedge-agent', notices);
 }
 
-/** Built as if for dist/, wherever it goes then: source maps and hashes hold paths from there. */
-async function bundle(out: string, name: string, entry: string, options: BuildOptions): Promise<void> {
+/** Built as if for dist/, wherever it goes then: source maps hold paths from there. Gives what is in it of others. */
+async function bundle(out: string, entry: string, options: BuildOptions): Promise<PackageNotice[]> {
   const { metafile, outputFiles } = await build({ ...options, ...COMMON, entryPoints: [entry] });
   const notices = noticesOf(metafile, ROOT);
-  let bytes = 0;
   for (const file of outputFiles) {
     const isCode = file.path.endsWith('.mjs');
-    // At the end, where it moves no line of the source map.
-    const ending =
-      metafile.outputs[relative(ROOT, file.path)]?.entryPoint === entry
-        ? noticesComment(notices, `${name}.licenses.txt`)
-        : '';
     const path = join(out, relative(DIST, file.path));
     mkdirSync(dirname(path), { recursive: true });
+    // At the end, where it moves no line of the source map.
+    const ending = isCode ? noticesComment(notices) : '';
     writeFileSync(path, file.text + ending, { mode: isCode ? 0o755 : 0o644 });
-    if (isCode) bytes += file.contents.length;
+    if (isCode) console.log(`${relative(DIST, file.path)}: ${Math.round(file.contents.length / 1024)} KiB`);
   }
-  writeFileSync(join(out, `${name}.licenses.txt`), noticesText(notices));
-  console.log(`${name}: ${Math.round(bytes / 1024)} KiB of code, ${notices.length} packages`);
+  return notices;
+}
+
+function writeNotices(out: string, name: string, notices: readonly PackageNotice[]): void {
+  const unique = new Map(notices.map((notice) => [`${notice.name} ${notice.version}`, notice]));
+  const sorted = [...unique].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, notice]) => notice);
+  writeFileSync(join(out, `${name}.licenses.txt`), noticesText(sorted));
 }
 
 const out = resolve(process.argv[2] ?? DIST);

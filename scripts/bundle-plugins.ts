@@ -37,10 +37,15 @@ function importedBuiltin(path: string, names: readonly string[]): string {
   return [
     `const taken = /* @__PURE__ */ process.getBuiltinModule(${JSON.stringify(path)});`,
     'export default taken;',
-    ...names
-      .filter((name) => /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default')
-      .map((name) => `export const ${name} = /* @__PURE__ */ ((name) => taken[name])('${name}');`),
+    ...exportsOf('taken', names),
   ].join('\n');
+}
+
+/** Exports of the members of `object`, written so that the bundler drops those that nobody imports. */
+function exportsOf(object: string, names: readonly string[]): string[] {
+  return names
+    .filter((name) => /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default')
+    .map((name) => `export const ${name} = /* @__PURE__ */ ((name) => ${object}[name])('${name}');`);
 }
 
 /** What no path of Kedge reaches: grpc-js loads its .proto reader for channelz, which Kedge does not serve. */
@@ -54,3 +59,35 @@ export const unreachable: Plugin = {
     }));
   },
 };
+
+/** A module that goes into a file of its own. */
+export interface PartApart {
+  /** From the root of the repository. */
+  readonly entry: string;
+  /** As the program imports it. */
+  readonly file: string;
+}
+
+/**
+ * Leaves a module out of a bundle, with all that it imports, to be loaded from its own file when it is first used: a
+ * program is read whole before it runs, and what few of its commands need would cost all of them.
+ *
+ * The part must hold nothing of which there may be only one: what it shares with the program is there twice.
+ */
+export function apart(part: PartApart, root: string): Plugin {
+  const source = `${root}/${part.entry}`;
+  return {
+    name: 'apart',
+    setup(build) {
+      const name = part.entry.slice(part.entry.lastIndexOf('/') + 1).replaceAll('.', '\\.');
+      build.onResolve({ filter: new RegExp(`/${name}$`) }, () => ({ path: part.entry, namespace: 'apart' }));
+      build.onResolve({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({ path, external: true }));
+      build.onLoad({ filter: /.*/, namespace: 'apart' }, async () => ({
+        contents: [
+          `const part = await import(${JSON.stringify(part.file)});`,
+          ...exportsOf('part', Object.keys((await import(source)) as object)),
+        ].join('\n'),
+      }));
+    },
+  };
+}

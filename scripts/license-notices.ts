@@ -37,7 +37,10 @@ export function noticesText(notices: readonly PackageNotice[]): string {
 }
 
 /** The packages as comments at the end of a bundle, which lead to the text file. */
-export function noticesComment(notices: readonly PackageNotice[], file: string): string {
+export function noticesComment(notices: readonly PackageNotice[]): string {
+  if (notices.length === 0) return '';
   const lines = notices.map(({ name, version, license }) => `// - ${name} ${version} (${license})`);
-  return [`// With, under their own licenses (${file}):`, ...lines, ''].join('\n');
+  return ['// With, under their own licenses, which the .licenses.txt beside it has:', ...lines, ''].join(
+    '\n',
+  );
 }

@@ -191,6 +191,42 @@ describe('the health service', () => {
   });
 });
 
+describe('a health stream', () => {
+  it('tells when the CA begins to drain, and ends', async (t) => {
+    const under = await runningCa(t);
+    const client = await under.connect();
+    const call = client.makeServerStreamRequest(
+      '/grpc.health.v1.Health/Watch',
+      (service: string) => Buffer.from(HealthCheckRequest.encode({ service }).finish()),
+      (bytes: Buffer) => HealthCheckResponse.decode(bytes).status,
+      '',
+    );
+    const statuses: number[] = [];
+    call.on('data', (status: number) => statuses.push(status));
+    call.on('error', () => {});
+    await once(call, 'data');
+    assert.deepEqual(statuses, [1]);
+    const ended = once(call, 'end');
+    await under.ca.close();
+    await ended;
+    assert.deepEqual(statuses, [1, 2]);
+  });
+
+  it('of a service that there is not says so, and stays open', async (t) => {
+    const under = await runningCa(t);
+    const client = await under.connect();
+    const call = client.makeServerStreamRequest(
+      '/grpc.health.v1.Health/Watch',
+      (service: string) => Buffer.from(HealthCheckRequest.encode({ service }).finish()),
+      (bytes: Buffer) => HealthCheckResponse.decode(bytes).status,
+      'nothing',
+    );
+    call.on('error', () => {});
+    assert.deepEqual(await once(call, 'data'), [3]);
+    call.cancel();
+  });
+});
+
 describe('the admin socket', () => {
   it('serves no workload API', async (t) => {
     const { ca, token } = await runningCa(t);

@@ -41,7 +41,7 @@ describe('the bundles of npm run build', () => {
     const files = filesOf(first);
     for (const name of [
       'kedge.mjs',
-      'kedge/main.mjs',
+      'kedge/x509-library.mjs',
       'kedge.licenses.txt',
       'kedge-agent.mjs',
       'kedge-agent.licenses.txt',
@@ -101,9 +101,7 @@ describe('the bundles of npm run build', () => {
 
     it(`${name} imports nothing of Node before it has checked it`, () => {
       assert.match(readFileSync(join(first, name), 'utf8'), /^#!.*\nif \(Number\(process\.versions\.node/);
-      const imports = [...codeOf(name).matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)";$/gm)];
-      for (const [, specifier = ''] of imports) assert.match(specifier, /^\.\/piece-\w+\.mjs$/);
-      if (name === 'kedge-agent.mjs') assert.equal(imports.length, 0);
+      assert.doesNotMatch(codeOf(name), /^(?:import|export)\b[^;]*?\bfrom\b/m);
     });
 
     it(`${name} comes with the license of every package that is in it`, () => {
@@ -129,12 +127,19 @@ describe('the bundles of npm run build', () => {
       assert.ok(packagesOf(codeOf('kedge.mjs')).has(one), one);
   });
 
-  it('serve an identity: the CA and the agent as they are deployed', async () => {
+  it('serve an identity: the CA and the agent as they are deployed', async (context) => {
     const folder = mkdtempSync(join(tmpdir(), 'kedge-bundled-'));
     const path = (name: string): string => join(folder, name);
     const program = join(first, 'kedge.mjs');
     const listen = ['--grpc-address', '127.0.0.1:0', '--http-address', '127.0.0.1:0'];
+    const running: RunningKedge[] = [];
+    context.after(async () => {
+      for (const one of running) one.process.kill('SIGKILL');
+      await Promise.all(running.map(({ ended }) => ended));
+      rmSync(folder, { recursive: true });
+    });
     const ca = new RunningKedge(program, ['ca', '--data', path('data'), ...listen]);
+    running.push(ca);
     const { grpcAddress = '' } = await ca.event('ca.started');
     const bundle = await runKedge(['bundle', 'show', '--data', path('data'), '-o', 'pem'], { program });
     writeFileSync(path('bundle.pem'), bundle.stdout);
@@ -151,11 +156,11 @@ describe('the bundles of npm run build', () => {
     ];
     argv.push('--bootstrap-bundle', path('bundle.pem'), '--socket', path('api.sock'));
     const agent = new RunningKedge(join(first, 'kedge-agent.mjs'), argv);
+    running.push(agent);
     await agent.event('feed.published');
     const fetched = await runKedge(['svid', 'fetch', '--socket', path('api.sock')], { program });
     assert.match(fetched.stdout, /^SPIFFE ID {4}spiffe:\/\/example\.org\/ns\/demo\/sa\/web$/m);
     await agent.end('SIGTERM');
     await ca.end('SIGTERM');
-    rmSync(folder, { recursive: true });
   });
 });
