@@ -35,7 +35,7 @@ export function grpcFailure(failure: GrpcFailure, server: AskedServer): KedgeErr
   const error = errorOfGrpc(failure, { unreachable, invalid: 'agent_answer_invalid' });
   if (error.code === unreachable) {
     const details = quote(reasonOf(failure.details), 200);
-    return new KedgeError(unreachable, `${who} does not answer at ${target}: ${details}`, {
+    return new KedgeError(unreachable, `${who} is not available at ${target}: ${details}`, {
       hint,
       cause: failure,
     });

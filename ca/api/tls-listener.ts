@@ -38,6 +38,7 @@ export class TlsListener {
   readonly #tls: TlsServer;
   readonly #injector: ConnectionInjector;
   readonly #sockets = new Map<string, TLSSocket>();
+  #stopped = false;
 
   constructor(options: TlsListenerOptions) {
     // Plain, because what it is handed is decrypted already.
@@ -80,8 +81,9 @@ export class TlsListener {
     this.#sockets.get(peer)?.destroy();
   }
 
-  /** Takes no more connections; those that are open stay. */
+  /** Takes no more connections; those that are open stay. Harmless when repeated. */
   stopListening(): void {
+    this.#stopped = true;
     this.#tls.close();
   }
 
@@ -96,7 +98,7 @@ export class TlsListener {
 
   /** Ends listening, and cuts what is still connected. */
   close(): void {
-    this.#tls.close();
+    this.stopListening();
     this.#injector.destroy();
     for (const socket of this.#sockets.values()) socket.destroy();
   }
@@ -104,6 +106,11 @@ export class TlsListener {
   #onConnection(socket: TLSSocket): void {
     // Errors end in 'close'; without a listener they would end the process (nodejs/node#35824).
     socket.on('error', () => {});
+    // Its handshake was under way when listening ended.
+    if (this.#stopped) {
+      socket.destroy();
+      return;
+    }
     const peer = `${socket.remoteAddress}:${socket.remotePort}`;
     this.#sockets.set(peer, socket);
     socket.once('close', () => {
