@@ -12,8 +12,11 @@ export interface Extension {
   readonly value: Uint8Array;
 }
 
+/** Certificates carry about ten. The bound keeps the search for duplicates short. */
+const MAX_EXTENSIONS = 32;
+
 /**
- * Reads Extensions: at least one, no two of the same kind (RFC 5280 section 4.2), `critical` absent when false
+ * Reads Extensions: at least one and at most {@link MAX_EXTENSIONS}, no two of the same kind (RFC 5280 section 4.2), `critical` absent when false
  * (X.690 section 11.5). Their order is free.
  */
 export function readExtensions(reader: DerReader): Extension[] {
@@ -21,6 +24,7 @@ export function readExtensions(reader: DerReader): Extension[] {
   if (list.atEnd) list.refuse('an empty list of extensions');
   const extensions: Extension[] = [];
   while (!list.atEnd) {
+    if (extensions.length === MAX_EXTENSIONS) list.refuse(`more than ${MAX_EXTENSIONS} extensions`);
     const extension = readExtension(list);
     if (extensions.some((other) => equalBytes(other.oidContent, extension.oidContent)))
       list.refuse(`the extension ${decodeOid(extension.oidContent)} comes twice`);

@@ -10,7 +10,7 @@ import type { WatchService } from './watch-service.ts';
  * The outer bound on a message, bytes. Ours (`LIMITS.agentMessageBytes`) is well below, so that what is somewhat too
  * large is refused in our terms, and only what is far too large by grpc-js while it comes in.
  */
-const OUTER_MESSAGE_BYTES = 4 * LIMITS.agentMessageBytes;
+const OUTER_MESSAGE_BYTES = 2 * LIMITS.agentMessageBytes;
 
 const OPTIONS: ServerOptions = {
   'grpc.enable_channelz': 0,

@@ -158,6 +158,17 @@ describe('a CSR', () => {
       message: /2\.5\.29\.17 comes twice/,
     },
     {
+      name: 'more extensions than any request needs',
+      parts: {
+        attributes: [
+          extensionRequest(
+            ...Array.from({ length: 33 }, (_, arc) => derExtension(`1.2.3.${arc}`, false, derNull())),
+          ),
+        ],
+      },
+      message: /more than 32 extensions/,
+    },
+    {
       name: 'a SAN without names',
       parts: { attributes: [extensionRequest(san())] },
       message: /without a name/,
