@@ -28,32 +28,37 @@ const apt = (args: readonly string[], cwd: string): void => {
   });
 };
 
-let missing = 0;
 let updated = false;
-for (const peer of PEERS) {
-  const present = findPeer(peer.name);
-  if (present !== null) {
-    console.log(`${peer.name}: found`);
-    continue;
-  }
-  const staging = mkdtempSync(join(folder, `${peer.debianPackage}-`));
+const unpack = (debianPackage: string): void => {
+  const staging = mkdtempSync(join(folder, `${debianPackage}-`));
   try {
     if (!updated) apt(['update'], staging);
     updated = true;
-    apt(['download', peer.debianPackage], staging);
+    apt(['download', debianPackage], staging);
     const archive = readdirSync(staging).find((file) => file.endsWith('.deb'));
     if (archive === undefined) throw new Error('apt-get download left no package');
     execFileSync('dpkg-deb', ['-x', archive, 'root'], { cwd: staging });
-    rmSync(join(folder, peer.debianPackage), { recursive: true, force: true });
-    renameSync(join(staging, 'root'), join(folder, peer.debianPackage));
-    console.log(`${peer.name}: unpacked from Debian's package ${peer.debianPackage}`);
-  } catch (error) {
-    missing += 1;
-    console.log(
-      `${peer.name}: not to be had here (${error instanceof Error ? error.message.split('\n')[0] : 'unknown'}); its tests will be skipped`,
-    );
+    rmSync(join(folder, debianPackage), { recursive: true, force: true });
+    renameSync(join(staging, 'root'), join(folder, debianPackage));
   } finally {
     rmSync(staging, { recursive: true, force: true });
+  }
+};
+
+let missing = 0;
+for (const { name, debianPackages } of PEERS) {
+  if (findPeer(name) !== null) {
+    console.log(`${name}: found`);
+    continue;
+  }
+  try {
+    // The program last: once it is there, all that it needs is.
+    for (const debianPackage of debianPackages.toReversed()) unpack(debianPackage);
+    console.log(`${name}: unpacked from Debian's packages ${debianPackages.join(', ')}`);
+  } catch (error) {
+    missing += 1;
+    const why = error instanceof Error ? error.message.split('\n')[0] : 'unknown';
+    console.log(`${name}: not to be had here (${why}); its tests will be skipped`);
   }
 }
 process.exit(inCi && missing > 0 ? 1 : 0);
