@@ -8,6 +8,7 @@ import type { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import type { Report, TrustBundle } from '../proto/gen/kedge/v1/identity.ts';
 import type { AgentMetrics } from './agent-metrics.ts';
 import { checkBundle, isTrusted } from './ca-answer.ts';
+import type { TrustKeeper } from './ca-trust.ts';
 import { CacheKeeper } from './cache-keeper.ts';
 import { after, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
 import type { Feed } from './feed/feed.ts';
@@ -16,7 +17,7 @@ import type { IdentitySource, IssuedIdentity } from './identity-source.ts';
 import { FeedPublisher } from './publisher.ts';
 import type { RenewalRequest } from './renewal.ts';
 import { buildReport, oldestInPlace } from './report.ts';
-import type { BundleSnapshot, SvidSnapshot } from './snapshot.ts';
+import type { SvidSnapshot } from './snapshot.ts';
 import {
   type AgentEvent,
   type AgentState,
@@ -43,7 +44,7 @@ export interface AgentOptions {
   /** Absent = whatever the CA attests. */
   readonly expectedId?: SpiffeId;
   /** Told of each bundle that passed the checks: connections to the CA are checked with it from now on. */
-  readonly onBundle: (bundle: BundleSnapshot) => void;
+  readonly trust: TrustKeeper;
   /** Absent = an agent that restarts while the CA is away has nothing. */
   readonly cache?: IdentityCache;
   readonly agentVersion: string;
@@ -73,8 +74,8 @@ export class Agent {
 
   constructor(options: AgentOptions) {
     this.#options = options;
-    const { clock, random, log, metrics, cache } = options;
-    this.#cache = new CacheKeeper({ cache, log });
+    const { clock, random, log, metrics, cache, trust } = options;
+    this.#cache = new CacheKeeper({ cache, trust, log });
     this.#publishers = options.feeds.map(
       (feed) =>
         new FeedPublisher({
@@ -197,9 +198,9 @@ export class Agent {
     const after = transition(before, event);
     if (after === before) return;
     this.#state = after;
-    const { log, metrics, clock, onBundle } = this.#options;
+    const { log, metrics, clock, trust } = this.#options;
     if (after.bundle !== null && after.bundle !== before.bundle) {
-      onBundle(after.bundle);
+      trust.trust(after.bundle);
       metrics.bundleSequence.set({}, Number(after.bundle.sequence));
     }
     if (after.clockSkewMs !== null) metrics.clockSkewSeconds.set({}, after.clockSkewMs / 1000);
@@ -226,7 +227,7 @@ export class Agent {
       metrics.svidNotAfterSeconds.set({}, 0);
       for (const publisher of this.#publishers) publisher.withdraw();
       this.#cache.keep(after);
-    }
+    } else if (after.bundle !== before.bundle) this.#cache.keep(after);
     this.#wakeup.wake();
     this.#onFeedChange();
   }

@@ -13,7 +13,7 @@ import {
   WatchRequest,
   WatchResponse,
 } from '../proto/gen/kedge/v1/identity.ts';
-import { CaTrust, caIdentityCheck } from './ca-trust.ts';
+import { CaTrust, caIdentityCheck, type TrustKeeper, type TrustMemory } from './ca-trust.ts';
 import { type Instant, instantOf } from './deadline.ts';
 import type { BundleSnapshot } from './snapshot.ts';
 
@@ -60,7 +60,7 @@ const KEEPALIVE = { 'grpc.keepalive_time_ms': 30_000, 'grpc.keepalive_timeout_ms
  * over a new channel and the calls on the old one run to their end there. A channel that fails to connect is thrown
  * away, so that back-off is the caller's alone and the address is resolved anew.
  */
-export class CaClient {
+export class CaClient implements TrustKeeper {
   readonly #options: CaClientOptions;
   readonly #trust: CaTrust;
   #connection: Promise<Connection> | null = null;
@@ -83,9 +83,18 @@ export class CaClient {
   /** The newest bundle of the CA: what connections from now on are checked with. */
   trust(bundle: BundleSnapshot): void {
     this.#trust.accept(bundle);
-    this.#crls = bundle.crls;
-    const { authorities } = this.#current ?? {};
-    if (authorities !== undefined && !equalSets(authorities, bundle.x509Authorities)) this.#abandon();
+    this.#follow(bundle);
+  }
+
+  /** Takes up what was known before a restart. */
+  restoreTrust(memory: TrustMemory): void {
+    this.#trust.restore(memory);
+    this.#follow(memory.bundle);
+  }
+
+  /** What is to be kept over a restart; null while there was no bundle. */
+  get trustMemory(): TrustMemory | null {
+    return this.#trust.memory;
   }
 
   /**
@@ -150,9 +159,19 @@ export class CaClient {
     return this.#connection;
   }
 
-  async #open(): Promise<Connection> {
+  #follow({ crls, x509Authorities }: BundleSnapshot): void {
+    this.#crls = crls;
+    const { authorities } = this.#current ?? {};
+    if (authorities !== undefined && !equalSets(authorities, x509Authorities)) this.#abandon();
+  }
+
+  /** Sets the current connection in the turn in which its anchors are chosen: a bundle that comes later finds it. */
+  #open(): Promise<Connection> {
+    return this.#trust.withAnchors((authorities) => (this.#current = this.#makeConnection(authorities)));
+  }
+
+  #makeConnection(authorities: readonly Uint8Array[]): Connection {
     const { address, trustDomain, clock } = this.#options;
-    const authorities = await this.#trust.current();
     const connection: Connection = {
       authorities,
       refusal: null,
@@ -189,7 +208,6 @@ export class CaClient {
         },
       ),
     };
-    this.#current = connection;
     return connection;
   }
 

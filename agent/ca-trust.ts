@@ -9,8 +9,26 @@ import type { BundleSnapshot } from './snapshot.ts';
 
 /** Path of the SPIFFE ID of the CA itself; no workload can get one below `/kedge/`. */
 export const CA_PATH = '/kedge/ca';
-/** Anchors that the agent remembers as removed. */
-const REMOVED_ANCHORS = 256;
+/** Anchors that the agent remembers as removed; beyond it those that were removed first are forgotten. */
+export const REMOVED_ANCHORS = 256;
+
+/** What an agent knows of the trust anchors and must not forget when it restarts. Holds no secret. */
+export interface TrustMemory {
+  /** The newest bundle of the CA. */
+  readonly bundle: BundleSnapshot;
+  /** Anchors that left the bundle, by {@link anchorFingerprint}; the one that was removed first comes first. */
+  readonly removedAnchors: readonly string[];
+}
+
+/** Whoever checks connections to the CA, as the rest of the agent sees it. */
+export interface TrustKeeper {
+  /** The newest bundle of the CA: what connections from now on are checked with. */
+  trust(bundle: BundleSnapshot): void;
+  /** Takes up what was known before a restart. Before the first {@link TrustKeeper.trust}. */
+  restoreTrust(memory: TrustMemory): void;
+  /** What is to be kept over a restart; null while there was no bundle. */
+  readonly trustMemory: TrustMemory | null;
+}
 
 /** What a {@link CaTrust} is made of. */
 export interface CaTrustOptions {
@@ -23,12 +41,24 @@ export interface CaTrustOptions {
  *
  * The newest bundle, and nothing else, once there is one. When the CA's certificate does not verify with it (the
  * agent was cut off while the anchors changed), the next connection is checked with the bootstrap bundle, read anew,
- * the one after that with the newest bundle again, and so on. An anchor that the agent has seen leave the bundle is
- * never trusted again, even where the bootstrap bundle still holds it: it may have left because it was compromised.
+ * the one after that with the newest bundle again, and so on.
+ *
+ * A removed anchor is never trusted again, even where the bootstrap bundle still holds it: it may have left because
+ * it was compromised. Removed is
+ *  - an anchor of an earlier bundle of the CA that a later one lacks;
+ *  - an anchor that was read from the bootstrap bundle before the CA gave a bundle that lacks it.
+ *
+ * So the bootstrap bundle can bring only anchors that it did not have when the CA last spoke: that is how an agent
+ * which was cut off heals, by an operator's new file. The same rule holds for an anchor that reaches the bootstrap
+ * bundle before the CA has it in its own; the CA's next bundle that holds an anchor makes it trusted again. The marks
+ * are part of {@link TrustMemory}, or a restart would be the way around them.
  */
 export class CaTrust {
   readonly #options: CaTrustOptions;
+  /** Fingerprints, the oldest mark first. */
   readonly #removed = new Set<string>();
+  /** Fingerprints of what was read from the bootstrap bundle since the CA last gave a bundle. */
+  readonly #bootstrap = new Set<string>();
   #newest: BundleSnapshot | null = null;
   #useBootstrap = false;
 
@@ -36,39 +66,72 @@ export class CaTrust {
     this.#options = options;
   }
 
-  /** The newest bundle that came over a connection that was checked. */
+  /** What must be known after a restart; null while there was no bundle. */
+  get memory(): TrustMemory | null {
+    return this.#newest === null ? null : { bundle: this.#newest, removedAnchors: [...this.#removed] };
+  }
+
+  /**
+   * Takes up the memory of an earlier process. The bootstrap bundle is not compared with it: what the file holds and
+   * this bundle lacks may be the very anchor that the agent is to heal by.
+   */
+  restore({ bundle, removedAnchors }: TrustMemory): void {
+    remember(this.#removed, removedAnchors);
+    this.#newest = bundle;
+  }
+
+  /** The newest bundle that came over a connection that was checked. One that is in force already changes nothing. */
   accept(bundle: BundleSnapshot): void {
-    for (const anchor of this.#newest?.x509Authorities ?? []) this.#removed.add(fingerprint(anchor));
-    for (const anchor of bundle.x509Authorities) this.#removed.delete(fingerprint(anchor));
-    for (const oldest of this.#removed) {
-      if (this.#removed.size <= REMOVED_ANCHORS) break;
-      this.#removed.delete(oldest);
-    }
+    if (bundle === this.#newest) return;
+    const before = (this.#newest?.x509Authorities ?? []).map(anchorFingerprint);
+    remember(this.#removed, [...this.#bootstrap, ...before]);
+    for (const anchor of bundle.x509Authorities) this.#removed.delete(anchorFingerprint(anchor));
+    this.#bootstrap.clear();
     this.#newest = bundle;
     this.#useBootstrap = false;
   }
 
-  /** The CA's certificate did not verify with what {@link CaTrust.current} gave. */
+  /** The CA's certificate did not verify with what {@link CaTrust.withAnchors} gave. */
   reject(): void {
     this.#useBootstrap = !this.#useBootstrap;
   }
 
-  /** What the next connection is checked with. Throws what reading the bootstrap bundle throws, and `bundle_empty`. */
-  async current(): Promise<readonly Uint8Array[]> {
-    if (this.#newest !== null && !this.#useBootstrap) return this.#newest.x509Authorities;
-    const bootstrap = await this.#options.readBootstrap();
-    const authorities = bootstrap.filter((anchor) => !this.#removed.has(fingerprint(anchor)));
-    if (authorities.length === 0) {
-      throw new KedgeError(
-        'bundle_empty',
-        'the bootstrap bundle holds only anchors that the CA has removed',
-        {
-          hint: 'bring the bootstrap bundle file up to date: kedge bundle show prints it',
-        },
-      );
+  /**
+   * Gives `connect` what the next connection is checked with, in the same turn in which that was decided: no bundle
+   * can come in between. Throws what reading the bootstrap bundle throws, and `bundle_empty`; the attempt after that
+   * is checked with the newest bundle again.
+   */
+  async withAnchors<T>(connect: (anchors: readonly Uint8Array[]) => T): Promise<T> {
+    if (this.#newest !== null && !this.#useBootstrap) return connect(this.#newest.x509Authorities);
+    try {
+      const read = await this.#options.readBootstrap();
+      // A bundle came while the file was read.
+      if (this.#newest !== null && !this.#useBootstrap) return connect(this.#newest.x509Authorities);
+      remember(this.#bootstrap, read.map(anchorFingerprint));
+      const anchors = read.filter((anchor) => !this.#removed.has(anchorFingerprint(anchor)));
+      if (anchors.length === 0) throw onlyRemoved();
+      return connect(anchors);
+    } catch (error) {
+      // Or a file that is of no use would keep the agent from the CA that its newest bundle verifies.
+      this.#useBootstrap = false;
+      throw error;
     }
-    return authorities;
   }
+}
+
+/** Adds to a bounded set: what is in it already keeps its place, beyond the bound the oldest goes. */
+function remember(set: Set<string>, fingerprints: readonly string[]): void {
+  for (const fingerprint of fingerprints) set.add(fingerprint);
+  for (const oldest of set) {
+    if (set.size <= REMOVED_ANCHORS) break;
+    set.delete(oldest);
+  }
+}
+
+function onlyRemoved(): KedgeError {
+  return new KedgeError('bundle_empty', 'the bootstrap bundle holds only anchors that the CA has removed', {
+    hint: 'bring the bootstrap bundle file up to date: kedge bundle show prints it',
+  });
 }
 
 /** What {@link caIdentityCheck} decides on. */
@@ -93,7 +156,7 @@ export function caIdentityCheck(
   options: CaIdentityCheckOptions,
 ): (host: string, certificate: PeerCertificate) => Error | undefined {
   const { trustDomain, authorities, crls, now, onRefusal } = options;
-  const anchors = new Set(authorities.map(fingerprint));
+  const anchors = new Set(authorities.map(anchorFingerprint));
   const expectedId = SpiffeId.of(trustDomain, CA_PATH);
   return (_host, certificate) => {
     try {
@@ -126,7 +189,7 @@ function chainOf(certificate: PeerCertificate, anchors: ReadonlySet<string>): Ui
   const chain: Uint8Array[] = [];
   let next: DetailedPeerCertificate | undefined = certificate as DetailedPeerCertificate;
   while (next?.raw !== undefined && chain.length < LIMITS.chainCertificates) {
-    if (chain.length > 0 && anchors.has(fingerprint(next.raw))) break;
+    if (chain.length > 0 && anchors.has(anchorFingerprint(next.raw))) break;
     chain.push(next.raw);
     const issuer: DetailedPeerCertificate | undefined = next.issuerCertificate;
     if (issuer === next) break;
@@ -135,6 +198,7 @@ function chainOf(certificate: PeerCertificate, anchors: ReadonlySet<string>): Ui
   return chain;
 }
 
-function fingerprint(der: Uint8Array): string {
+/** Which anchor a certificate (DER) is: the SHA-256 of it, base64. */
+export function anchorFingerprint(der: Uint8Array): string {
   return createHash('sha256').update(der).digest('base64');
 }

@@ -1,5 +1,12 @@
 import { errorFields, type Log } from '../host/log.ts';
-import { type CachedIdentityContext, formatCachedIdentity, parseCachedIdentity } from './cached-identity.ts';
+import { KedgeError } from '../pki/kedge-error.ts';
+import type { TrustKeeper } from './ca-trust.ts';
+import {
+  type CachedIdentityContext,
+  type CachedSvid,
+  formatCachedIdentity,
+  parseCachedIdentity,
+} from './cached-identity.ts';
 import type { IdentityCache } from './identity-cache.ts';
 import type { IssuedIdentity } from './identity-source.ts';
 import type { AgentState } from './state.ts';
@@ -8,6 +15,8 @@ import type { AgentState } from './state.ts';
 export interface CacheKeeperOptions {
   /** Absent = an agent that restarts while the CA is away has nothing. */
   readonly cache: IdentityCache | undefined;
+  /** Whom the agent trusts: kept and taken up with the SVID, and kept also without one. */
+  readonly trust: TrustKeeper;
   readonly log: Log;
 }
 
@@ -24,19 +33,23 @@ export class CacheKeeper {
     this.#options = options;
   }
 
-  /** What the cache holds, if that is any good; null otherwise. */
+  /** Takes up the trust of the cache, and gives its identity, each if it is any good; null otherwise. */
   async restore(context: CachedIdentityContext): Promise<IssuedIdentity | null> {
-    const { cache, log } = this.#options;
+    const { cache, trust, log } = this.#options;
     try {
       const bytes = (await cache?.load()) ?? null;
-      return bytes === null ? null : parseCachedIdentity(bytes, context);
+      if (bytes === null) return null;
+      const cached = parseCachedIdentity(bytes, context);
+      trust.restoreTrust(cached.trust);
+      if (cached.identity instanceof KedgeError) throw cached.identity;
+      return cached.identity;
     } catch (error) {
       log.warn('cache.refused', { error: errorFields(error) });
       return null;
     }
   }
 
-  /** Brings the cache to a state, soon; only the newest counts. */
+  /** Brings the cache to a state, soon; only the newest counts. Without an SVID it keeps the trust alone, no key. */
   keep(state: AgentState): void {
     if (this.#options.cache === undefined) return;
     this.#newest = state;
@@ -55,12 +68,17 @@ export class CacheKeeper {
       const state = this.#newest;
       this.#newest = null;
       try {
-        if (state.phase === 'serving') {
-          await cache.save(formatCachedIdentity(state.snapshot, state.renewal.at.wallMs));
-        } else await cache.clear();
+        const memory = this.#options.trust.trustMemory;
+        if (memory === null) await cache.clear();
+        else await cache.save(formatCachedIdentity(memory, heldSvid(state)));
       } catch (error) {
         this.#options.log.warn('cache.not_saved', { error: errorFields(error) });
       }
     }
   }
+}
+
+function heldSvid(state: AgentState): CachedSvid | null {
+  if (state.phase !== 'serving') return null;
+  return { svid: state.snapshot.svid, renewAtMs: state.renewal.at.wallMs };
 }

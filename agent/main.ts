@@ -89,7 +89,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       feeds: feeds.all,
       trustDomain,
       ...expected,
-      onBundle: (bundle) => client.trust(bundle),
+      trust: client,
       ...(cache === undefined ? {} : { cache }),
       agentVersion: KEDGE_VERSION,
       clock,

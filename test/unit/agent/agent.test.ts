@@ -12,6 +12,7 @@ import { KedgeError } from '../../../pki/kedge-error.ts';
 import { bundleOf } from '../../fakes/fake-ca.ts';
 import { FakeFeed, hang } from '../../fakes/fake-feed.ts';
 import { fixedRandom } from '../../fakes/fixed-random.ts';
+import { RecordingTrust } from '../../fakes/recording-trust.ts';
 import { HOUR_MS, makeAnchor } from '../../support/certificates.ts';
 import { ManualClock, settle } from '../../support/manual-clock.ts';
 import { EXAMPLE_ORG, SnapshotFactory } from '../../support/snapshots.ts';
@@ -53,7 +54,7 @@ describe('the agent', () => {
   let feed: FakeFeed;
   let agent: Agent;
   let registry: MetricsRegistry;
-  let trusted: bigint[];
+  let trust: RecordingTrust;
   let events: string[];
 
   before(async () => {
@@ -64,7 +65,7 @@ describe('the agent', () => {
     source = new FakeSource(factory, clock);
     feed = new FakeFeed();
     registry = new MetricsRegistry();
-    [trusted, events] = [[], []];
+    [trust, events] = [new RecordingTrust(), []];
   });
 
   const log: Log = {
@@ -80,7 +81,7 @@ describe('the agent', () => {
       source,
       feeds: [feed],
       trustDomain: EXAMPLE_ORG,
-      onBundle: ({ sequence }) => trusted.push(sequence),
+      trust,
       agentVersion: '0.0.0',
       clock,
       random: fixedRandom(0.5),
@@ -114,7 +115,7 @@ describe('the agent', () => {
       await settle();
       assert.equal(phase(), 'serving');
       assert.deepEqual(published(), ['publish 1']);
-      assert.deepEqual(trusted, [1n]);
+      assert.deepEqual(trust.sequences, [1n]);
       assert.equal(agent.report().bundleSequence, 1n);
     }));
 
@@ -334,7 +335,7 @@ describe('the agent', () => {
         assert.deepEqual(published(), ['publish 1', 'publish 2']);
         assert.equal(feed.snapshots[1]?.svid, feed.snapshots[0]?.svid);
         assert.equal(agent.report().bundleSequence, 2n);
-        assert.deepEqual(trusted, [1n, 2n]);
+        assert.deepEqual(trust.sequences, [1n, 2n]);
         assert.equal(source.attempts, 1);
       }));
 

@@ -374,6 +374,29 @@ describe('the agent and the CA', () => {
       await expectRejection('ca_identity_mismatch', issueWith(client));
       await expectRejection('bundle_empty', issueWith(client));
     });
+
+    it('an anchor of the bootstrap bundle that the first bundle lacks is not trusted by any later connection', async () => {
+      // The bootstrap bundle is from before the change; the CA is below the new anchor, and says so in its bundle.
+      const ca = await startCa({ authority: other });
+      const client = clientOf(ca, () => [authority.anchor.der, other.anchor.der]);
+      const { bundle } = await issueWith(client);
+      client.trust(bundle);
+      ca.close();
+      // One who stole the key of the old anchor takes the place of the CA.
+      const impostor = await startCa({ authority, port: ca.port });
+      for (let attempt = 0; attempt < 6; attempt += 1) {
+        await assert.rejects(issueWith(client));
+      }
+      assert.equal(impostor.calls.length, 0, 'the token was sent to the impostor');
+      // Nor by the agent after a restart, which is given the same bootstrap bundle.
+      const again = clientOf(impostor, () => [authority.anchor.der, other.anchor.der]);
+      again.warmUp();
+      again.restoreTrust(client.trustMemory ?? assert.fail());
+      for (let attempt = 0; attempt < 4; attempt += 1) {
+        await assert.rejects(issueWith(again));
+      }
+      assert.equal(impostor.calls.length, 0, 'the token was sent to the impostor');
+    });
   });
 
   after(() => {

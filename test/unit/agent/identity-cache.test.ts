@@ -13,16 +13,22 @@ import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import fc from 'fast-check';
+import { anchorFingerprint } from '../../../agent/ca-trust.ts';
 import { CacheKeeper } from '../../../agent/cache-keeper.ts';
-import { formatCachedIdentity, parseCachedIdentity } from '../../../agent/cached-identity.ts';
+import {
+  type CachedIdentity,
+  formatCachedIdentity,
+  parseCachedIdentity,
+} from '../../../agent/cached-identity.ts';
 import { after, msUntil } from '../../../agent/deadline.ts';
 import { IdentityCache } from '../../../agent/identity-cache.ts';
 import type { IssuedIdentity } from '../../../agent/identity-source.ts';
 import type { IdentitySnapshot } from '../../../agent/snapshot.ts';
 import { INITIAL_STATE, transition } from '../../../agent/state.ts';
 import { silentLog } from '../../../host/log.ts';
-import { isKedgeError } from '../../../pki/kedge-error.ts';
+import { isKedgeError, KedgeError } from '../../../pki/kedge-error.ts';
 import { SpiffeId, TrustDomain } from '../../../pki/spiffe-id.ts';
+import { RecordingTrust } from '../../fakes/recording-trust.ts';
 import { HOUR_MS } from '../../support/certificates.ts';
 import { expectCode, expectRejection } from '../../support/expect-code.ts';
 import { checkProperty } from '../../support/property.ts';
@@ -128,20 +134,31 @@ describe('a cached identity', () => {
   let snapshot: IdentitySnapshot;
   let bytes: Uint8Array;
   const RENEW_AT_MS = NOW_MS + HOUR_MS / 2;
+  const REMOVED = anchorFingerprint(Buffer.from('an anchor that was removed'));
   before(async () => {
     factory = await SnapshotFactory.make(NOW_MS);
     snapshot = await factory.snapshot(3);
-    bytes = formatCachedIdentity(snapshot, RENEW_AT_MS);
+    bytes = formatCachedIdentity(
+      { bundle: snapshot.bundle, removedAnchors: [REMOVED] },
+      { svid: snapshot.svid, renewAtMs: RENEW_AT_MS },
+    );
   });
-  const parse = (input: Uint8Array = bytes, nowMs = NOW_MS, expectedId?: SpiffeId): IssuedIdentity =>
+  const parseWhole = (input: Uint8Array = bytes, nowMs = NOW_MS, expectedId?: SpiffeId): CachedIdentity =>
     parseCachedIdentity(input, {
       trustDomain: EXAMPLE_ORG,
       expectedId,
       now: { wallMs: nowMs, monotonicMs: 0 },
       fraction: 0,
     });
-  const changed = (change: (document: Record<string, unknown>) => void): Uint8Array => {
-    const document = JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>;
+  const parse = (input: Uint8Array = bytes, nowMs = NOW_MS, expectedId?: SpiffeId): IssuedIdentity => {
+    const { identity } = parseWhole(input, nowMs, expectedId);
+    if (identity instanceof KedgeError) throw identity;
+    assert.ok(identity !== null);
+    return identity;
+  };
+  type Document = Record<string, unknown> & { svid: Record<string, unknown> };
+  const changed = (change: (document: Document) => void): Uint8Array => {
+    const document = JSON.parse(Buffer.from(bytes).toString()) as Document;
     change(document);
     return Buffer.from(JSON.stringify(document));
   };
@@ -167,7 +184,7 @@ describe('a cached identity', () => {
 
   it('draws anew when its instant makes no sense', () => {
     const input = changed((document) => {
-      document['renewAtMs'] = NOW_MS + 365 * 24 * HOUR_MS;
+      document.svid['renewAtMs'] = NOW_MS + 365 * 24 * HOUR_MS;
     });
     assert.equal(parse(input).renewal.at.wallMs, NOW_MS + HOUR_MS / 2);
   });
@@ -183,8 +200,29 @@ describe('a cached identity', () => {
     { name: 'that is cut', input: () => bytes.subarray(0, bytes.length - 1) },
     { name: 'that is no object', input: () => Buffer.from('[]') },
     {
-      name: 'of another version',
-      input: () => changed((document) => Object.assign(document, { version: 2 })),
+      name: 'of the version before',
+      input: () => changed((document) => Object.assign(document, { version: 1 })),
+    },
+    {
+      name: 'of a version to come',
+      input: () => changed((document) => Object.assign(document, { version: 3 })),
+    },
+    {
+      name: 'without the removed anchors',
+      input: () => changed((document) => void delete document['removedAnchors']),
+    },
+    {
+      name: 'with removed anchors that are none',
+      input: () => changed((document) => Object.assign(document, { removedAnchors: ['AAAA'] })),
+    },
+    {
+      name: 'with more removed anchors than there can be',
+      input: () =>
+        changed((document) => Object.assign(document, { removedAnchors: Array(257).fill(REMOVED) })),
+    },
+    {
+      name: 'with something else than an SVID',
+      input: () => changed((document) => Object.assign(document, { svid: 'none' })),
     },
     {
       name: 'of another trust domain',
@@ -195,7 +233,9 @@ describe('a cached identity', () => {
       input: async () => {
         const other = await factory.svid();
         return changed((document) =>
-          Object.assign(document, { privateKey: Buffer.from(other.privateKey.expose()).toString('base64') }),
+          Object.assign(document.svid, {
+            privateKey: Buffer.from(other.privateKey.expose()).toString('base64'),
+          }),
         );
       },
     },
@@ -207,14 +247,14 @@ describe('a cached identity', () => {
         return changed((document) => Object.assign(document, { x509Authorities: [anchor] }));
       },
     },
-    { name: 'without a key', input: () => changed((document) => void delete document['privateKey']) },
+    { name: 'without a key', input: () => changed((document) => void delete document.svid['privateKey']) },
     {
       name: 'with a key that is none',
-      input: () => changed((document) => Object.assign(document, { privateKey: 'AAAA' })),
+      input: () => changed((document) => Object.assign(document.svid, { privateKey: 'AAAA' })),
     },
     {
       name: 'with base64 that is none',
-      input: () => changed((document) => Object.assign(document, { chain: ['=!'] })),
+      input: () => changed((document) => Object.assign(document.svid, { chain: ['=!'] })),
     },
     {
       name: 'with no anchors',
@@ -235,6 +275,14 @@ describe('a cached identity', () => {
       expectCode('cache_invalid', () => parse(refused, nowMs));
     });
   }
+
+  it('keeps which anchors were removed, also where its SVID is of no use any more', () => {
+    assert.deepEqual(parseWhole().trust.removedAnchors, [REMOVED]);
+    const expired = parseWhole(bytes, NOW_MS + HOUR_MS);
+    assert.ok(isKedgeError(expired.identity, 'cache_invalid'));
+    assert.deepEqual(expired.trust.removedAnchors, [REMOVED]);
+    assert.deepEqual(expired.trust.bundle.x509Authorities, snapshot.bundle.x509Authorities);
+  });
 
   it('of another SPIFFE ID than is expected is not used', () => {
     expectCode('cache_invalid', () => parse(bytes, NOW_MS, SpiffeId.parse('spiffe://example.org/other')));
@@ -272,30 +320,55 @@ describe('a cached identity', () => {
     );
   });
 
-  it('is kept at the state of the agent, and removed when that expires', async () => {
+  it('is kept at the state of the agent; when that expires the key goes, and the trust stays', async () => {
     const folder = newFolder();
-    const keeper = new CacheKeeper({ cache: await openCache(folder), log: silentLog });
-    const state = transition(INITIAL_STATE, { type: 'issued', ...parse() });
+    const cache = await openCache(folder);
+    const trust = new RecordingTrust();
+    const keeper = new CacheKeeper({ cache, trust, log: silentLog });
+    const context = { trustDomain: EXAMPLE_ORG, expectedId: undefined, now: NOW, fraction: 0 };
     keeper.keep(INITIAL_STATE);
+    await keeper.settled();
+    assert.deepEqual(readdirSync(folder), [], 'nobody to trust yet');
+
+    trust.bootstrap = [Buffer.from('an anchor that was removed'), factory.anchor.der];
+    await trust.caTrust.withAnchors(() => {});
+    trust.trust(snapshot.bundle);
+    const state = transition(INITIAL_STATE, { type: 'issued', ...parse() });
     keeper.keep(state);
     await keeper.settled();
-    const restored = await keeper.restore({
-      trustDomain: EXAMPLE_ORG,
-      expectedId: undefined,
-      now: NOW,
-      fraction: 0,
-    });
+    const second = new RecordingTrust();
+    const restored = await new CacheKeeper({ cache, trust: second, log: silentLog }).restore(context);
     assert.deepEqual(restored?.svid.serialNumber, snapshot.svid.serialNumber);
+    assert.deepEqual(second.trustMemory, trust.trustMemory);
+
     keeper.keep(transition(state, { type: 'time', now: after(NOW, HOUR_MS) }));
     await keeper.settled();
-    assert.deepEqual(readdirSync(folder), []);
+    const kept = readFileSync(join(folder, 'identity.json'), 'utf8');
+    assert.ok(!kept.includes('privateKey'));
+    const third = new RecordingTrust();
+    assert.equal(await new CacheKeeper({ cache, trust: third, log: silentLog }).restore(context), null);
+    assert.deepEqual(third.trustMemory?.removedAnchors, [REMOVED]);
+  });
+
+  it('whose SVID has expired is a line in the log, and whom to trust is taken up all the same', async () => {
+    const cache = await openCache(newFolder());
+    await cache.save(bytes);
+    const lines: string[] = [];
+    const log = { ...silentLog, warn: (event: string) => void lines.push(event) };
+    const trust = new RecordingTrust();
+    const now = { wallMs: NOW_MS + HOUR_MS, monotonicMs: 0 };
+    const context = { trustDomain: EXAMPLE_ORG, expectedId: undefined, now, fraction: 0 };
+    assert.equal(await new CacheKeeper({ cache, trust, log }).restore(context), null);
+    assert.deepEqual(trust.trustMemory?.removedAnchors, [REMOVED]);
+    assert.deepEqual(lines, ['cache.refused']);
   });
 
   it('that cannot be read or saved is a line in the log, and nothing else', async () => {
     const folder = newFolder();
     const lines: string[] = [];
     const log = { ...silentLog, warn: (event: string) => void lines.push(event) };
-    const keeper = new CacheKeeper({ cache: await openCache(folder), log });
+    const trust = new RecordingTrust();
+    const keeper = new CacheKeeper({ cache: await openCache(folder), trust, log });
     writeFileSync(join(folder, 'identity.json'), 'rubbish', { mode: 0o600 });
     const context = { trustDomain: EXAMPLE_ORG, expectedId: undefined, now: NOW, fraction: 0 };
     assert.equal(await keeper.restore(context), null);
@@ -303,6 +376,7 @@ describe('a cached identity', () => {
     const state = transition(INITIAL_STATE, { type: 'issued', ...parse() });
     const { rmSync } = await import('node:fs');
     rmSync(folder, { recursive: true });
+    trust.trust(snapshot.bundle);
     keeper.keep(state);
     await keeper.settled();
     assert.deepEqual(lines, ['cache.refused', 'cache.not_saved']);
