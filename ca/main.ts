@@ -25,6 +25,7 @@ import { AuditLog } from './issue/audit-log.ts';
 import { auditEntry } from './issue/audit-record.ts';
 import { registerIssuanceMetrics } from './issue/issuance-metrics.ts';
 import { IssuingService } from './issue/issuing-service.ts';
+import { RefusalLog } from './issue/refusal.ts';
 import { SealedKeyManager } from './keys/sealed-key-manager.ts';
 import { readOrCreateSealingKey, readSealingKey } from './keys/sealing-key.ts';
 import { openPolicy, type PolicySource } from './policy-source.ts';
@@ -87,6 +88,8 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     onCommit: (commit) => metrics.auditCommitted(commit),
   });
   undo.defer(() => audit.close());
+  const refusals = new RefusalLog({ audit, metrics, clock, log });
+  undo.defer(() => refusals.close());
   const [sealingKey, tokens, policy] = await Promise.all([
     // A trust store that is there was sealed with a key that must be there: a new one could not open it.
     existsSync(storePath)
@@ -127,6 +130,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     policy: () => policy.current,
     signingIssuer: () => engine.signingIssuer(),
     audit,
+    refusals,
     clock,
     random,
     metrics,

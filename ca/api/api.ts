@@ -96,6 +96,7 @@ export class CaApi {
           config.limits.renewalsPerSecond,
         ),
       fleet,
+      refuse: (refusal) => issuing.refuse(refusal),
       clock,
       disconnect: (peer) => this.#listener?.disconnect(peer),
       maxStreams: config.limits.watchStreams,

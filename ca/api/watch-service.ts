@@ -7,8 +7,10 @@ import type { Attestor, WorkloadInstance } from '../attest/attestor.ts';
 import type { RenewalDue } from '../authority/renewals.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Policy } from '../issue/policy.ts';
+import type { Refusal } from '../issue/refusal.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import type { CurrentBundle } from './bundle-message.ts';
+import { InstanceStreams } from './instance-streams.ts';
 import { addressOf, checkSizes, type HandlerContext } from './unary-handler.ts';
 import { type WatchCall, type WatchIdentity, WatchStream } from './watch-stream.ts';
 
@@ -23,6 +25,8 @@ export interface WatchServiceOptions extends HandlerContext {
   /** Who is to renew at this moment. */
   readonly renewalsDue: () => readonly RenewalDue[];
   readonly fleet: Fleet;
+  /** Counts and records what is refused. */
+  readonly refuse: (refusal: Refusal) => void;
   readonly clock: Clock;
   /** Cuts the connection that a peer (`address:port`) made. */
   readonly disconnect: (peer: string) => void;
@@ -30,8 +34,15 @@ export interface WatchServiceOptions extends HandlerContext {
   readonly maxStreams: number;
 }
 
-/** Streams of one instance: one, and those that a broken network leaves behind until their keep-alive fails. */
-const MAX_INSTANCE_STREAMS = 4;
+const API = 'kedge.v1';
+
+/** What is known of whoever opened a stream; attestation adds to it, and what it adds outlives a refusal. */
+interface Caller {
+  readonly address: string;
+  instance?: WorkloadInstance;
+  spiffeId?: SpiffeId;
+}
+
 /** How often streams are looked at, milliseconds. */
 const SWEEP_MS = 1_000;
 /** Streams that are pushed to in one turn of the event loop. */
@@ -48,10 +59,7 @@ const RETRY_AFTER_MS = 5_000;
 export class WatchService {
   readonly #options: WatchServiceOptions;
   readonly #streams = new Set<WatchStream>();
-  /** The streams of each instance, by cluster and pod UID. */
-  readonly #byInstance = new Map<string, Set<WatchStream>>();
-  /** Under which key a stream stands there. */
-  readonly #keys = new Map<WatchStream, string>();
+  readonly #byInstance = new InstanceStreams<WatchStream>();
   /** The policy that every open stream has passed. */
   #policy: Policy;
   #closed = false;
@@ -72,8 +80,9 @@ export class WatchService {
 
   /** The handler of the method. */
   open(call: WatchCall): void {
-    const { clock, log, random, bundle, metrics, disconnect } = this.#options;
+    const { clock, log, random, bundle, metrics, disconnect, refuse } = this.#options;
     const peer = call.getPeer();
+    const caller: Caller = { address: addressOf(peer) };
     const stream = new WatchStream({
       call,
       clock,
@@ -84,18 +93,22 @@ export class WatchService {
       onReport: () => {
         this.#renewalsStale = true;
       },
+      onRefusal: (error) => {
+        const { address, instance, spiffeId } = caller;
+        refuse({ event: 'watch.refused', api: API, error, instance, spiffeId, peer: { address } });
+      },
       onEnd: (status) => {
-        this.#forget(stream);
+        this.#byInstance.delete(stream);
         metrics.callEnded('kedge.v1.Identity/Watch', status);
       },
       onClosed: () => this.#streams.delete(stream),
     });
     this.#streams.add(stream);
-    this.#admit(stream, call).then(
+    this.#admit(stream, call, caller).then(
       (identity) => {
         stream.begin(identity);
         // It may have ended while its token was looked at.
-        if (stream.over) this.#forget(stream);
+        if (stream.over) this.#byInstance.delete(stream);
       },
       (error: unknown) => stream.refuse(error),
     );
@@ -137,7 +150,7 @@ export class WatchService {
   /** Ends every stream; new ones are refused. Agents come back to another replica, or after the restart. */
   close(): void {
     this.#closed = true;
-    for (const stream of this.#streams) stream.refuse(shuttingDown());
+    for (const stream of this.#streams) stream.dismiss(shuttingDown());
   }
 
   /** In slices, so that requests for SVIDs do not wait for thousands of streams. A later push takes over. */
@@ -151,7 +164,7 @@ export class WatchService {
     }
   }
 
-  async #admit(stream: WatchStream, call: WatchCall): Promise<WatchIdentity> {
+  async #admit(stream: WatchStream, call: WatchCall, caller: Caller): Promise<WatchIdentity> {
     const { attestor, spiffeIdOf, fleet, clock, maxStreams } = this.#options;
     if (this.#closed) throw shuttingDown();
     if (this.#streams.size > maxStreams) {
@@ -163,38 +176,15 @@ export class WatchService {
     checkSizes(null, call.metadata);
     const leave = new AbortController();
     call.once('cancelled', () => leave.abort(new KedgeError('cancelled', 'the caller left')));
-    const peer = { address: addressOf(call.getPeer()) };
-    const instance = await attestor.attest(bearerTokenOf(call.metadata), peer, leave.signal);
-    const spiffeId = spiffeIdOf(instance).toString();
+    const { address } = caller;
+    const instance = await attestor.attest(bearerTokenOf(call.metadata), { address }, leave.signal);
+    caller.instance = instance;
+    const spiffeId = spiffeIdOf(instance);
+    caller.spiffeId = spiffeId;
     this.#checkPolicy(instance);
     if (this.#closed) throw shuttingDown();
-    this.#remember(stream, instance);
-    return { instance, session: fleet.connect(instance, spiffeId, clock.now()) };
-  }
-
-  /** Throws `too_many_streams`. */
-  #remember(stream: WatchStream, instance: WorkloadInstance): void {
-    if (stream.over) return;
-    const key = keyOf(instance);
-    const streams = this.#byInstance.get(key) ?? new Set();
-    if (streams.size >= MAX_INSTANCE_STREAMS) {
-      throw new KedgeError('too_many_streams', `the instance has ${streams.size} streams open, its limit`, {
-        hint: 'close a stream before opening another',
-        retryAfterMs: RETRY_AFTER_MS,
-      });
-    }
-    streams.add(stream);
-    this.#byInstance.set(key, streams);
-    this.#keys.set(stream, key);
-  }
-
-  #forget(stream: WatchStream): void {
-    const key = this.#keys.get(stream);
-    if (key === undefined) return;
-    this.#keys.delete(stream);
-    const streams = this.#byInstance.get(key);
-    streams?.delete(stream);
-    if (streams?.size === 0) this.#byInstance.delete(key);
+    if (!stream.over) this.#byInstance.add(instance, stream, RETRY_AFTER_MS);
+    return { instance, session: fleet.connect(instance, spiffeId.toString(), clock.now()) };
   }
 
   #askForRenewals(): void {
@@ -223,10 +213,6 @@ export class WatchService {
       stream.refuse(error);
     }
   }
-}
-
-function keyOf(instance: WorkloadInstance): string {
-  return `${instance.cluster}/${instance.podUid}`;
 }
 
 function shuttingDown(): KedgeError {

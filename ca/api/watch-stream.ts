@@ -11,6 +11,7 @@ import type { RenewalDue } from '../authority/renewals.ts';
 import type { FleetSession } from '../fleet/fleet.ts';
 import { type ReportedState, readReport } from '../fleet/reported-state.ts';
 import type { BundleMessage } from './bundle-message.ts';
+import { ReportRate } from './report-rate.ts';
 import { checkMessageSize } from './unary-handler.ts';
 
 /** The gRPC side of one Watch stream, with its messages encoded. */
@@ -24,6 +25,8 @@ export interface WatchStreamOptions extends RefusalContext {
   readonly bundle: () => BundleMessage;
   /** Cuts the connection of an agent that reads nothing: no status would reach it. */
   readonly disconnect: () => void;
+  /** Told of what the stream is refused for, before it is over; not of an end that was to be expected. */
+  readonly onRefusal: (error: unknown) => void;
   /** Told once, when the stream is over: nothing of it counts any more. */
   readonly onEnd: (status: GrpcStatus) => void;
   /** Told once, later, when gRPC is done with it too. */
@@ -38,9 +41,6 @@ export interface WatchIdentity {
   readonly session: FleetSession;
 }
 
-/** Reports that may come at once, and how long one more takes to be allowed, milliseconds. */
-const REPORT_BURST = 20;
-const REPORT_INTERVAL_MS = 1_000;
 /** The first report is due so long after the stream was opened, milliseconds. */
 const FIRST_REPORT_MS = 10_000;
 /** An agent that leaves a message unread for so long is disconnected, milliseconds. */
@@ -65,13 +65,12 @@ export class WatchStream {
   #renewal: RenewalDue | null = null;
   /** The issuer that the agent was last asked to renew under. */
   #askedFor: string | null = null;
-  #reportsLeft = REPORT_BURST;
-  #reportsCountedAtMs: number;
+  readonly #rate: ReportRate;
 
   constructor(options: WatchStreamOptions) {
     this.#options = options;
     this.#openedAtMs = options.clock.monotonic();
-    this.#reportsCountedAtMs = this.#openedAtMs;
+    this.#rate = new ReportRate(options.clock);
     options.call.on('cancelled', () => this.#finish('CANCELLED'));
     options.call.on('close', () => {
       this.#finish('CANCELLED');
@@ -123,8 +122,15 @@ export class WatchStream {
     this.push();
   }
 
-  /** Ends the stream with a refusal. */
+  /** Ends the stream with a refusal: of the call, or of what the agent sent. */
   refuse(error: unknown): void {
+    if (this.over) return;
+    this.#options.onRefusal(error);
+    this.dismiss(error);
+  }
+
+  /** Ends the stream because its time is over: `error` tells the agent to come back, and nothing was refused. */
+  dismiss(error: unknown): void {
     if (this.over) return;
     const refusal = refusalOf(error, this.#options);
     this.#finish(grpcStatusName(refusal.status));
@@ -152,7 +158,7 @@ export class WatchStream {
       this.#identity !== null &&
       this.#options.clock.now() >= this.#identity.instance.tokenExpiresAtMs
     ) {
-      this.refuse(
+      this.dismiss(
         new KedgeError('token_expired', 'the token that opened the stream has expired', {
           hint: 'open a new stream with the current token',
         }),
@@ -163,7 +169,7 @@ export class WatchStream {
   #onMessage(bytes: Buffer): void {
     if (this.over) return;
     try {
-      this.#countReport();
+      this.#rate.take();
       checkMessageSize(bytes);
       const { report } = decodeMessage(WatchRequest, bytes);
       if (report === undefined) {
@@ -186,26 +192,6 @@ export class WatchStream {
     } catch (error) {
       this.refuse(error);
     }
-  }
-
-  #countReport(): void {
-    const nowMs = this.#options.clock.monotonic();
-    const gained = Math.floor((nowMs - this.#reportsCountedAtMs) / REPORT_INTERVAL_MS);
-    if (gained > 0) {
-      this.#reportsLeft = Math.min(REPORT_BURST, this.#reportsLeft + gained);
-      this.#reportsCountedAtMs += gained * REPORT_INTERVAL_MS;
-    }
-    if (this.#reportsLeft === 0) {
-      throw new KedgeError(
-        'report_rate_exceeded',
-        `the agent sent more than ${REPORT_BURST} reports at once`,
-        {
-          hint: 'report when what is held changes, not more often than once a second',
-          retryAfterMs: REPORT_BURST * REPORT_INTERVAL_MS,
-        },
-      );
-    }
-    this.#reportsLeft -= 1;
   }
 
   #writeNext(): void {

@@ -2,6 +2,7 @@ import type { Clock } from '../../host/clock.ts';
 import { errorFields, type Log } from '../../host/log.ts';
 import type { KedgeError } from '../../pki/kedge-error.ts';
 import { auditEntry, type AuditEntry, isoTime } from './audit-record.ts';
+import type { AuditTail } from './audit-tail.ts';
 
 /** A commit that takes longer is taken for a disk that hangs, milliseconds. */
 export const STALL_MS = 10_000;
@@ -13,8 +14,8 @@ const RETRY_MS = 1_000;
 export interface AuditHealthOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** What a crash left at the end of the log, bytes. */
-  readonly tornBytes: number;
+  /** What a crash left at the end of the log. */
+  readonly torn: Pick<AuditTail, 'tornBytes' | 'zeroBytes'>;
   /** Commits nothing but what {@link AuditHealth.preamble} has to say, unless a commit is under way. */
   readonly retry: () => void;
   /** Ends the retries. */
@@ -29,7 +30,8 @@ interface Failure {
 /** How the audit log fares: what it has to say about itself when it goes on, and when it tries again by itself. */
 export class AuditHealth {
   readonly #options: AuditHealthOptions;
-  #tornBytes: number;
+  /** Null once it is told. */
+  #torn: AuditHealthOptions['torn'] | null;
   #failure: Failure | null = null;
   /** When the commit under way began, on the monotonic clock. */
   #commitSinceMs: number | null = null;
@@ -39,7 +41,7 @@ export class AuditHealth {
 
   constructor(options: AuditHealthOptions) {
     this.#options = options;
-    this.#tornBytes = options.tornBytes;
+    this.#torn = options.torn.tornBytes > 0 ? options.torn : null;
   }
 
   /** False from a failed commit until one succeeds again, and while one takes longer than {@link STALL_MS}. */
@@ -53,10 +55,10 @@ export class AuditHealth {
   preamble(): readonly AuditEntry[] {
     const nowMs = this.#options.clock.now();
     const entries: AuditEntry[] = [];
-    if (this.#tornBytes > 0) {
-      entries.push(
-        auditEntry('audit.recovered', nowMs, { reason: 'torn line', torn_bytes: this.#tornBytes }),
-      );
+    if (this.#torn !== null) {
+      const { tornBytes, zeroBytes } = this.#torn;
+      const fields = { reason: 'torn line', torn_bytes: tornBytes, zero_bytes: zeroBytes };
+      entries.push(auditEntry('audit.recovered', nowMs, fields));
     }
     if (this.#failure !== null || this.#lost > 0) {
       const { reason = 'overload', sinceMs = nowMs } = this.#failure ?? {};
@@ -78,7 +80,7 @@ export class AuditHealth {
     if (this.#failure !== null) log.info('audit.recovered', { refusedRecords: accounted });
     const tookMs = clock.monotonic() - (this.#commitSinceMs ?? clock.monotonic());
     this.#commitSinceMs = null;
-    this.#tornBytes = 0;
+    this.#torn = null;
     this.#failure = null;
     this.#lost -= accounted;
     return tookMs;

@@ -52,17 +52,28 @@ export function formatLine(
   return { text, head: { seq, hash: hash('sha256', text) } };
 }
 
-/** The envelope of a line; null when the line is not one of Kedge. `line` comes without its newline. */
-export function parseLine(line: Uint8Array): { readonly seq: number; readonly prev: string } | null {
+/** A line of the log, read. */
+export interface AuditLine {
+  readonly seq: number;
+  /** Digest of the line before. */
+  readonly prev: string;
+  readonly event: string;
+  /** The whole line as JSON. */
+  readonly record: unknown;
+}
+
+/** Reads a line; null when it is not one of Kedge. `line` comes without its newline. */
+export function parseLine(line: Uint8Array): AuditLine | null {
   const text = Buffer.from(line.buffer, line.byteOffset, line.byteLength).toString('latin1');
   const match = ENVELOPE.exec(text);
   if (match === null) return null;
+  let record: unknown;
   try {
-    JSON.parse(text);
+    record = JSON.parse(text);
   } catch {
     return null;
   }
-  return { seq: Number(match[1]), prev: match[3] ?? '' };
+  return { seq: Number(match[1]), prev: match[3] ?? '', event: match[4] ?? '', record };
 }
 
 /** The digest of a line as the chain has it. */

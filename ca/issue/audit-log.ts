@@ -93,7 +93,7 @@ export class AuditLog {
     this.#health = new AuditHealth({
       clock: options.clock,
       log: options.log,
-      tornBytes: tail.tornBytes,
+      torn: tail,
       retry: () => {
         if (this.#committing === null) this.#enqueue({ entries: [], resolve: ignore, reject: ignore });
       },
@@ -102,8 +102,8 @@ export class AuditLog {
   }
 
   /**
-   * Finds the end of the log; reads no history and writes nothing yet. The first commit begins with a record
-   * `audit.opened`. Throws `audit_malformed`, `audit_chain_broken`, `audit_unavailable`.
+   * Finds the end of the log; reads no history and writes nothing yet. The first commit cuts off what a crash left
+   * of a line, and begins with the records `audit.recovered`, which says so, and `audit.opened`. Throws `audit_malformed`, `audit_chain_broken`, `audit_unavailable`.
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
     let tail: AuditTail;
@@ -112,6 +112,8 @@ export class AuditLog {
     } catch (error) {
       throw error instanceof KedgeError ? error : unavailable(error);
     }
+    const { segment, tornBytes, zeroBytes } = tail;
+    if (tornBytes > 0) options.log.warn('audit.torn_line', { segment, tornBytes, zeroBytes });
     const log = new AuditLog(options, tail);
     log.note(auditEntry('audit.opened', options.clock.now()));
     return log;

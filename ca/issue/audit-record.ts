@@ -7,11 +7,15 @@ import type { WorkloadInstance } from '../attest/attestor.ts';
 /** Names of what is recorded. Fixed, never built from input. */
 export type AuditEvent =
   | 'svid.issued'
-  | 'svid.refused'
+  | RefusedEvent
+  | 'refusals.suppressed'
   | 'audit.opened'
   | 'audit.recovered'
   | `authority.${string}`
   | `policy.${string}`;
+
+/** What was refused: an SVID, or a Watch stream, when it was opened or later. */
+export type RefusedEvent = 'svid.refused' | 'watch.refused';
 
 /** Which interface of the CA was asked. `internal`: the CA itself, for its serving SVID. */
 export type AuditApi = 'kedge.v1' | 'istio.v1' | 'linkerd' | 'internal';
@@ -54,6 +58,7 @@ export interface IssuedFields {
 
 /** What the record of a refusal says: all that is known at that point. */
 export interface RefusedFields {
+  readonly event: RefusedEvent;
   readonly timeMs: number;
   readonly api: AuditApi;
   readonly code: ErrorCode;
@@ -72,8 +77,8 @@ export function issuedEntry(fields: IssuedFields): AuditEntry {
   const { timeMs, instance } = fields;
   const dnsNames = fields.dnsNames.length === 0 ? '' : `,"dns_names":${listJson(fields.dnsNames)}`;
   const json =
-    `,"api":"${fields.api}","spiffe_id":${textJson(fields.spiffeId)},"serial":"${hex(fields.serialNumber)}"` +
-    `,"issuer_id":${textJson(fields.issuerId)},"not_before":"${isoTime(fields.notBeforeMs)}"` +
+    `,"api":"${fields.api}","spiffe_id":${jsonText(fields.spiffeId)},"serial":"${hex(fields.serialNumber)}"` +
+    `,"issuer_id":${jsonText(fields.issuerId)},"not_before":"${isoTime(fields.notBeforeMs)}"` +
     `,"not_after":"${isoTime(fields.notAfterMs)}","key_type":"${fields.keyType}"` +
     `,"spki_sha256":"${hash('sha256', fields.spki)}"${dnsNames}${instanceJson(instance)}${peerJson(fields.peerAddress)}`;
   return { event: 'svid.issued', timeMs, json };
@@ -81,12 +86,12 @@ export function issuedEntry(fields: IssuedFields): AuditEntry {
 
 /** The entry of a refused request. */
 export function refusedEntry(fields: RefusedFields): AuditEntry {
-  const { timeMs, spiffeId } = fields;
-  const id = spiffeId === null ? '' : `,"spiffe_id":${textJson(spiffeId)}`;
+  const { event, timeMs, spiffeId } = fields;
+  const id = spiffeId === null ? '' : `,"spiffe_id":${jsonText(spiffeId)}`;
   const json =
-    `,"api":"${fields.api}","code":"${fields.code}","message":${textJson(fields.message)}${id}` +
+    `,"api":"${fields.api}","code":"${fields.code}","message":${jsonText(fields.message)}${id}` +
     `${instanceJson(fields.instance)}${peerJson(fields.peerAddress)}`;
-  return { event: 'svid.refused', timeMs, json };
+  return { event, timeMs, json };
 }
 
 /** An entry with fields of the caller's choice, for `authority.*` and `policy.*` events. */
@@ -144,20 +149,20 @@ function three(value: number): string {
 
 function instanceJson(instance: WorkloadInstance | null): string {
   if (instance === null) return '';
-  const node = instance.nodeName === undefined ? '' : `,"node":${textJson(instance.nodeName)}`;
+  const node = instance.nodeName === undefined ? '' : `,"node":${jsonText(instance.nodeName)}`;
   return (
-    `,"cluster":${textJson(instance.cluster)},"namespace":${textJson(instance.namespace)}` +
-    `,"service_account":${textJson(instance.serviceAccount)},"pod_name":${textJson(instance.podName)}` +
-    `,"pod_uid":${textJson(instance.podUid)}${node}`
+    `,"cluster":${jsonText(instance.cluster)},"namespace":${jsonText(instance.namespace)}` +
+    `,"service_account":${jsonText(instance.serviceAccount)},"pod_name":${jsonText(instance.podName)}` +
+    `,"pod_uid":${jsonText(instance.podUid)}${node}`
   );
 }
 
 function peerJson(address: string | null): string {
-  return address === null ? '' : `,"peer":${textJson(address)}`;
+  return address === null ? '' : `,"peer":${jsonText(address)}`;
 }
 
 function valueJson(value: AuditFields[string]): string {
-  if (typeof value === 'string') return textJson(value);
+  if (typeof value === 'string') return jsonText(value);
   if (typeof value === 'number' && !Number.isFinite(value)) {
     throw new TypeError('an audit field cannot hold a number that is not finite');
   }
@@ -165,13 +170,14 @@ function valueJson(value: AuditFields[string]): string {
 }
 
 function listJson(values: readonly string[]): string {
-  return `[${values.map(textJson).join(',')}]`;
+  return `[${values.map(jsonText).join(',')}]`;
 }
 
 /** Nearly every text here is a checked name, which needs no escape. */
 const PLAIN = /^[ !#-[\]-~]*$/;
 
-function textJson(text: string): string {
+/** A text as it stands in a record: cut, quoted, ASCII only. */
+export function jsonText(text: string): string {
   const cut = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}...` : text;
   if (PLAIN.test(cut)) return `"${cut}"`;
   return JSON.stringify(cut).replace(

@@ -19,15 +19,22 @@ export interface AuditTail {
   readonly segment: string;
   /** Where in that segment the next line begins, in bytes. */
   readonly offset: number;
-  /** Bytes after `offset`: a line that a crash cut short, which nobody was told is on the log. */
+  /** Bytes after `offset`: a write that a crash cut short, which nobody was told is on the log. */
   readonly tornBytes: number;
+  /** How many of them, at the very end, are zeros. */
+  readonly zeroBytes: number;
 }
 
 /** What is read of the last segment: at least one whole line fits, however long. */
 const WINDOW_BYTES = 4 * LIMITS.auditLineBytes;
+/** What is read at once of the zeros behind it. */
+const ZEROS_BYTES = 32 * 1024;
 
 /**
  * Finds the end of a log without reading its history: the last lines of the last segment, and `audit.head`.
+ *
+ * Zeros at the very end are part of a torn write: a file system may have made the file longer before the power went,
+ * and have written none of the blocks. Zeros anywhere before a later line are damage like any other.
  *
  * Throws `audit_malformed` when the last line is not one of Kedge, `audit_chain_broken` when the last lines do not
  * follow one another, when the log ends before the head that `audit.head` says was committed, or when that head has
@@ -58,16 +65,27 @@ export async function readHeadFile(folder: AuditFolder): Promise<AuditHead | 'un
   }
 }
 
+/** Where the content of a file of `size` bytes ends: behind the last byte that is not zero. */
+export async function contentEnd(file: AuditReader, size: number): Promise<number> {
+  for (let end = size; end > 0; ) {
+    const start = Math.max(0, end - ZEROS_BYTES);
+    const last = (await file.read(start, end - start)).findLastIndex((byte) => byte !== 0);
+    if (last >= 0) return start + last + 1;
+    end = start;
+  }
+  return 0;
+}
+
 async function findTail(folder: AuditFolder): Promise<AuditTail> {
   const segments = segmentsOf(await folder.list());
   const last = segments.at(-1);
   if (last === undefined) {
-    return { head: GENESIS, segment: segmentName(GENESIS.seq + 1), offset: 0, tornBytes: 0 };
+    return { head: GENESIS, segment: segmentName(GENESIS.seq + 1), offset: 0, tornBytes: 0, zeroBytes: 0 };
   }
   const own = await readSegmentTail(folder, last.name);
   if (own.head !== null) {
     if (own.head.seq < last.firstSeq) throw broken(`${last.name} ends with line ${own.head.seq}`);
-    return { head: own.head, segment: last.name, offset: own.offset, tornBytes: own.tornBytes };
+    return { ...own, head: own.head, segment: last.name };
   }
   // The log had just begun a new segment when it stopped: its end is in the one before.
   const before = segments.at(-2);
@@ -79,7 +97,7 @@ async function findTail(folder: AuditFolder): Promise<AuditTail> {
       `${last.name} should follow line ${last.firstSeq - 1}, the one before ends with ${head.seq}`,
     );
   }
-  return { head, segment: last.name, offset: 0, tornBytes: own.tornBytes };
+  return { ...own, head, segment: last.name };
 }
 
 interface SegmentTail {
@@ -87,6 +105,7 @@ interface SegmentTail {
   readonly head: AuditHead | null;
   readonly offset: number;
   readonly tornBytes: number;
+  readonly zeroBytes: number;
 }
 
 async function readSegmentTail(folder: AuditFolder, name: string): Promise<SegmentTail> {
@@ -101,12 +120,15 @@ async function readSegmentTail(folder: AuditFolder, name: string): Promise<Segme
 
 async function readEnd(file: AuditReader, name: string): Promise<SegmentTail> {
   const size = await file.size();
-  const start = Math.max(0, size - WINDOW_BYTES);
-  const window = Buffer.from(await file.read(start, size - start));
+  const written = await contentEnd(file, size);
+  const start = Math.max(0, written - WINDOW_BYTES);
+  const window = Buffer.from(await file.read(start, written - start));
   const end = window.lastIndexOf(0x0a) + 1;
-  const tornBytes = window.length - end;
-  if (tornBytes > LIMITS.auditLineBytes) throw malformed(name, 'ends with something that is no line');
-  if (end === 0) return { head: null, offset: 0, tornBytes };
+  if (window.length - end > LIMITS.auditLineBytes) {
+    throw malformed(name, 'ends with something that is no line');
+  }
+  const torn = { tornBytes: size - (start + end), zeroBytes: size - written };
+  if (end === 0) return { head: null, offset: 0, ...torn };
   // Unless the window begins with the segment, its first line is cut, and serves only to find the second.
   let from = start === 0 ? 0 : window.indexOf(0x0a) + 1;
   let head: AuditHead | null = null;
@@ -122,7 +144,7 @@ async function readEnd(file: AuditReader, name: string): Promise<SegmentTail> {
     from = to + 1;
   }
   if (head === null) throw malformed(name, 'has no whole line at its end');
-  return { head, offset: start + end, tornBytes };
+  return { head, offset: start + end, ...torn };
 }
 
 const HINT =

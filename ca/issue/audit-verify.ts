@@ -1,17 +1,9 @@
-import type { ErrorCode } from '../../pki/error-table.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
+import { type AuditBreak, ChainCheck } from './audit-chain-check.ts';
 import { type AuditFolder, fileAuditFolder } from './audit-folder.ts';
-import {
-  type AuditHead,
-  formatHead,
-  GENESIS,
-  lineHash,
-  parseHead,
-  parseLine,
-  segmentsOf,
-} from './audit-line.ts';
-import { readHeadFile } from './audit-tail.ts';
+import { type AuditHead, GENESIS, parseHead, segmentsOf } from './audit-line.ts';
+import { contentEnd, readHeadFile } from './audit-tail.ts';
 
 /** What else is known of the log, from elsewhere. */
 export interface AuditVerifyOptions {
@@ -23,16 +15,6 @@ export interface AuditVerifyOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The first place at which the log is not what was written. */
-export interface AuditBreak {
-  readonly code: Extract<ErrorCode, 'audit_chain_broken' | 'audit_malformed'>;
-  /** Null when the break is in no segment: the end of the log is missing. */
-  readonly segment: string | null;
-  /** Number of the line in that segment, from 1. */
-  readonly line: number | null;
-  readonly reason: string;
-}
-
 /** What {@link verifyAuditLog} found. The log is good when `brokenAt` is null. */
 export interface AuditVerification {
   /** Lines read and found good, in this run. */
@@ -40,7 +22,12 @@ export interface AuditVerification {
   readonly segments: number;
   /** The last good line: what to note elsewhere. */
   readonly head: AuditHead;
-  /** Bytes after the last line: one that is being written now, or that a crash cut short. Nobody relied on it. */
+  /** Refusals that the good lines tell only in a summary. */
+  readonly suppressedRefusals: number;
+  /**
+   * Bytes after the last line: one that is being written now, or that a crash cut short, and the zeros that a file
+   * system leaves in place of what it had not written. Nobody relied on it.
+   */
   readonly tornBytes: number;
   /** Whether `audit.head` was there to compare with. */
   readonly headFile: 'compared' | 'absent' | 'unreadable';
@@ -94,6 +81,7 @@ export async function verifyAuditLog(
       records: check.records,
       segments: segments.length,
       head: check.head,
+      suppressedRefusals: check.suppressedRefusals,
       tornBytes: check.tornBytes,
       headFile: headFile === null ? 'absent' : headFile === 'unreadable' ? 'unreadable' : 'compared',
       brokenAt: check.brokenAt,
@@ -115,10 +103,12 @@ async function readSegment(
   const file = await folder.openForReading(name);
   if (file === null) return;
   try {
+    const size = await file.size();
+    const end = await contentEnd(file, size);
     let rest = Buffer.alloc(0);
     for (let position = 0; check.brokenAt === null; ) {
       signal?.throwIfAborted();
-      const chunk = await file.read(position, CHUNK_BYTES);
+      const chunk = await file.read(position, Math.min(CHUNK_BYTES, end - position));
       if (chunk.length === 0) break;
       position += chunk.length;
       const bytes = Buffer.concat([rest, chunk]);
@@ -133,107 +123,9 @@ async function readSegment(
         rest = Buffer.alloc(0);
       }
     }
-    check.leave(rest.length);
+    check.leave(rest.length + size - end);
   } finally {
     await file.close();
-  }
-}
-
-/** Follows the chain line by line. After the first break it takes no more. */
-class ChainCheck {
-  head: AuditHead;
-  records = 0;
-  tornBytes = 0;
-  brokenAt: AuditBreak | null = null;
-  #segment = '';
-  #line = 0;
-  #isLast = false;
-  /** Heads known from elsewhere that lie ahead. */
-  readonly #anchors: Map<number, string>;
-
-  constructor(start: AuditHead, anchors: readonly AuditHead[]) {
-    this.head = start;
-    this.#anchors = new Map();
-    for (const { seq, hash } of anchors) {
-      const other = this.#anchors.get(seq) ?? (seq === start.seq ? start.hash : hash);
-      if (other !== hash) this.#break('audit_chain_broken', `two heads are known for line ${seq}`);
-      this.#anchors.set(seq, hash);
-    }
-  }
-
-  enter(name: string, firstSeq: number, isLast: boolean): void {
-    this.#segment = name;
-    this.#line = 0;
-    this.#isLast = isLast;
-    if (firstSeq !== this.head.seq + 1) {
-      this.#break(
-        'audit_chain_broken',
-        `line ${this.head.seq + 1} is missing: the segment begins with ${firstSeq}`,
-      );
-    }
-  }
-
-  line(bytes: Uint8Array): void {
-    if (this.brokenAt !== null) return;
-    this.#line += 1;
-    const parsed = bytes.length < LIMITS.auditLineBytes ? parseLine(bytes) : null;
-    if (parsed === null) {
-      this.#break('audit_malformed', 'the line is not one of Kedge');
-    } else if (parsed.seq !== this.head.seq + 1) {
-      this.#break('audit_chain_broken', `line ${this.head.seq + 1} is expected, this is line ${parsed.seq}`);
-    } else if (parsed.prev !== this.head.hash) {
-      const which = this.records === 0 ? 'what the log is said to begin after' : 'the line before';
-      this.#break(
-        'audit_chain_broken',
-        `it does not carry the digest of ${which}: one of the two was altered`,
-      );
-    } else {
-      this.#advance({ seq: parsed.seq, hash: lineHash(bytes) });
-    }
-  }
-
-  leave(restBytes: number): void {
-    if (this.brokenAt !== null) return;
-    if (restBytes > 0 && !this.#isLast) {
-      this.#line += 1;
-      this.#break('audit_malformed', 'the last line of a segment that is not the last is cut short');
-    }
-    this.tornBytes = restBytes;
-  }
-
-  /** Once everything is read: what is known to have been committed must have been there. */
-  finish(): void {
-    if (this.brokenAt !== null) return;
-    const missing = Math.max(...this.#anchors.keys(), 0);
-    if (missing <= this.head.seq) return;
-    this.brokenAt = {
-      code: 'audit_chain_broken',
-      segment: null,
-      line: null,
-      reason: `the log ends with line ${this.head.seq}, but line ${missing} was committed: the end was removed`,
-    };
-  }
-
-  #advance(next: AuditHead): void {
-    const known = this.#anchors.get(next.seq);
-    if (known !== undefined && known !== next.hash) {
-      this.#break(
-        'audit_chain_broken',
-        `the head ${formatHead({ seq: next.seq, hash: known })} was another line`,
-      );
-      return;
-    }
-    this.head = next;
-    this.records += 1;
-  }
-
-  #break(code: AuditBreak['code'], reason: string): void {
-    this.brokenAt ??= {
-      code,
-      segment: this.#segment === '' ? null : this.#segment,
-      line: this.#line || null,
-      reason,
-    };
   }
 }
 

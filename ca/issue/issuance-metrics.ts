@@ -1,12 +1,15 @@
 import type { MetricsRegistry } from '../../host/metrics.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
-import type { AuditApi } from './audit-record.ts';
+import type { AuditApi, RefusedEvent } from './audit-record.ts';
 
 /** What the issuing path counts. */
 export interface IssuanceMetrics {
   /** An SVID was released, `durationMs` after its request came. */
   issued(api: AuditApi, durationMs: number): void;
-  refused(code: ErrorCode): void;
+  /** A request for an SVID, or a Watch stream, was refused. */
+  refused(event: RefusedEvent, code: ErrorCode): void;
+  /** A refusal got no line of its own on the audit log. */
+  refusalSuppressed(): void;
   auditCommitted(commit: { readonly records: number; readonly durationMs: number }): void;
   /** Says where the queue's depth is read at each scrape. Once. */
   observeQueue(depth: () => number): void;
@@ -24,10 +27,22 @@ export function registerIssuanceMetrics(registry: MetricsRegistry): IssuanceMetr
     help: 'X.509-SVIDs released, by the interface that asked.',
     labels: ['api'],
   });
-  const refused = registry.counter({
-    name: 'kedge_svid_refused_total',
-    help: 'Requests for an X.509-SVID refused, by error code.',
-    labels: ['code'],
+  const counters = {
+    'svid.refused': registry.counter({
+      name: 'kedge_svid_refused_total',
+      help: 'Requests for an X.509-SVID refused, by error code.',
+      labels: ['code'],
+    }),
+    'watch.refused': registry.counter({
+      name: 'kedge_watch_refused_total',
+      help: 'Watch streams refused, when they were opened or later, by error code.',
+      labels: ['code'],
+    }),
+  };
+  const suppressed = registry.counter({
+    name: 'kedge_audit_suppressed_refusals_total',
+    help: 'Refusals that the audit log tells only in a summary, because they came too often.',
+    labels: [],
   });
   const duration = registry.histogram({
     name: 'kedge_svid_issuance_duration_seconds',
@@ -52,8 +67,11 @@ export function registerIssuanceMetrics(registry: MetricsRegistry): IssuanceMetr
       issued.add({ api });
       duration.observe({}, durationMs / 1000);
     },
-    refused(code) {
-      refused.add({ code });
+    refused(event, code) {
+      counters[event].add({ code });
+    },
+    refusalSuppressed() {
+      suppressed.add({});
     },
     auditCommitted({ records, durationMs }) {
       commitDuration.observe({}, durationMs / 1000);

@@ -9,7 +9,7 @@ import { FairQueue } from './fair-queue.ts';
 import type { IssuanceMetrics } from './issuance-metrics.ts';
 import { type IssuedSvid, PreparedSvid, SignedSvid } from './issuance.ts';
 import type { Grant, Policy } from './policy.ts';
-import { recordRefusal, type Refusal } from './refusal.ts';
+import type { Refusal, RefusalLog } from './refusal.ts';
 import type { SigningIssuerProvider } from './signing-issuer.ts';
 import { type Job, SliceSigner, type Staged, type SvidRequest } from './slice-signer.ts';
 
@@ -21,6 +21,8 @@ export interface IssuingServiceOptions {
   readonly policy: () => Policy;
   readonly signingIssuer: SigningIssuerProvider;
   readonly audit: AuditLog;
+  /** Where refusals go. */
+  readonly refusals: Pick<RefusalLog, 'record'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly metrics: IssuanceMetrics;
@@ -51,7 +53,7 @@ const MAX_UNCOMMITTED = 2_048;
  * Requests that arrive in one turn of the event loop are signed together (see {@link SliceSigner}) and share one sync
  * of the disk; while that is under way the next slice is signed.
  *
- * Every refusal is counted, and put on the audit log without waiting for the disk; but not those of callers who
+ * Every refusal is counted, and told on the audit log without waiting for the disk; but not those of callers who
  * left: nobody was refused anything.
  */
 export class IssuingService {
@@ -129,9 +131,9 @@ export class IssuingService {
     }
   }
 
-  /** Counts and records a refusal that happened before a request came here. See {@link recordRefusal}. */
+  /** Counts and records a refusal that happened before a request came here. See {@link RefusalLog}. */
   refuse(refusal: Refusal): void {
-    recordRefusal(refusal, this.#options);
+    this.#options.refusals.record(refusal);
   }
 
   /** Takes no more requests; resolves when those that were taken are answered. */

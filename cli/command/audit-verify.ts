@@ -62,10 +62,13 @@ export const auditVerifyCommand: Command = {
 };
 
 function report(verification: AuditVerification): string[] {
-  const { records, segments, head, tornBytes, headFile, brokenAt } = verification;
+  const { records, segments, head, suppressedRefusals, tornBytes, headFile, brokenAt } = verification;
   const torn = tornBytes === 0 ? [] : [['unfinished', `${tornBytes} bytes after the last line`] as const];
   const counts = [
     ['lines', `${records} good, in ${segments} segments`] as const,
+    ...(suppressedRefusals === 0
+      ? []
+      : [['summed up', `${suppressedRefusals} refusals without a line of their own`] as const]),
     ['head', formatHead(head)] as const,
   ];
   if (brokenAt === null) {

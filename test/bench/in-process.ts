@@ -12,6 +12,7 @@ import { AuditLog } from '../../ca/issue/audit-log.ts';
 import { registerIssuanceMetrics } from '../../ca/issue/issuance-metrics.ts';
 import { IssuingService } from '../../ca/issue/issuing-service.ts';
 import { parsePolicy } from '../../ca/issue/policy-file.ts';
+import { RefusalLog } from '../../ca/issue/refusal.ts';
 import type { SigningIssuer } from '../../ca/issue/signing-issuer.ts';
 import { systemClock } from '../../host/clock.ts';
 import { silentLog } from '../../host/log.ts';
@@ -66,15 +67,17 @@ const audit = await AuditLog.open({
   log: silentLog,
 });
 const issuer = await signingIssuer();
+const metrics = registerIssuanceMetrics(new MetricsRegistry());
 const service = new IssuingService({
   trustDomain,
   template: SpiffeIdTemplate.parse(DEFAULT_SPIFFE_ID_TEMPLATE),
   policy: () => policy,
   signingIssuer: () => issuer,
   audit,
+  refusals: new RefusalLog({ audit, metrics, clock: systemClock, log: silentLog }),
   clock: systemClock,
   random: systemRandom,
-  metrics: registerIssuanceMetrics(new MetricsRegistry()),
+  metrics,
   backdateMs: 120_000,
 });
 const instances: WorkloadInstance[] = Array.from({ length: 500 }, (_, i) => ({

@@ -5,6 +5,7 @@ import { DEFAULT_SPIFFE_ID_TEMPLATE, SpiffeIdTemplate } from '../../ca/attest/sp
 import { AuditLog } from '../../ca/issue/audit-log.ts';
 import type { IssuanceMetrics } from '../../ca/issue/issuance-metrics.ts';
 import { IssuingService, type IssuingServiceOptions } from '../../ca/issue/issuing-service.ts';
+import { RefusalLog } from '../../ca/issue/refusal.ts';
 import { parsePolicy } from '../../ca/issue/policy-file.ts';
 import type { SigningIssuer } from '../../ca/issue/signing-issuer.ts';
 import type { Signer } from '../../ca/keys/key-manager.ts';
@@ -99,6 +100,7 @@ export function instanceOf(number: number, change: Partial<WorkloadInstance> = {
 export interface CountedMetrics extends IssuanceMetrics {
   readonly refusals: ErrorCode[];
   issuedCount: number;
+  suppressedCount: number;
 }
 
 export function countedMetrics(): CountedMetrics {
@@ -108,7 +110,11 @@ export function countedMetrics(): CountedMetrics {
     issued: () => {
       counted.issuedCount += 1;
     },
-    refused: (code) => void counted.refusals.push(code),
+    refused: (_event, code) => void counted.refusals.push(code),
+    suppressedCount: 0,
+    refusalSuppressed: () => {
+      counted.suppressedCount += 1;
+    },
     auditCommitted: () => undefined,
     observeQueue: () => undefined,
     observeAudit: () => undefined,
@@ -143,6 +149,7 @@ export async function issuingPath(
     policy: () => policy,
     signingIssuer: () => signing,
     audit,
+    refusals: new RefusalLog({ audit, metrics, clock, log: silentLog }),
     clock,
     random: systemRandom,
     metrics,

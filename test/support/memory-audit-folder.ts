@@ -48,16 +48,21 @@ export class MemoryAuditFolder implements AuditFolder {
       );
   }
 
-  /** What is found after a crash of the machine: what was synced, and of what was not, a prefix. */
-  afterCrash(unsyncedShare: number): MemoryAuditFolder {
+  /**
+   * What is found after a crash of the machine: what was synced, and of what was not, a prefix; then nothing, or, where
+   * the file system had made the file longer already, zeros.
+   */
+  afterCrash(unsyncedShare: number, rest: 'cut' | 'zeros' = 'cut'): MemoryAuditFolder {
     const next = new MemoryAuditFolder();
     for (const [name, content] of this.files) {
       const durable = this.durable.get(name) ?? Buffer.alloc(0);
       const extra = Math.max(0, content.length - durable.length);
       const kept =
         extra === 0 ? durable : content.subarray(0, durable.length + Math.floor(extra * unsyncedShare));
-      next.files.set(name, Buffer.from(kept));
-      next.durable.set(name, Buffer.from(kept));
+      const zeros = rest === 'zeros' ? Math.max(0, content.length - kept.length) : 0;
+      const found = Buffer.concat([kept, Buffer.alloc(zeros)]);
+      next.files.set(name, found);
+      next.durable.set(name, Buffer.from(found));
     }
     return next;
   }

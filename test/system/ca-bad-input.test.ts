@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
+import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { before, describe, it } from 'node:test';
 import { type Client, Metadata, status } from '@grpc/grpc-js';
+import { verifyAuditLog } from '../../ca/issue/audit-verify.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
 import { IssueX509SvidRequest } from '../../proto/gen/kedge/v1/identity.ts';
 import {
@@ -378,5 +381,34 @@ describe('the TLS port survives', () => {
     assert.equal(headers['grpc-status'], String(status.UNAUTHENTICATED));
     session.destroy();
     await assertAlive();
+  });
+});
+
+describe('the audit log', () => {
+  it('tells of a flood of calls without a token in a bounded number of lines, and of every one', async (t) => {
+    const flooded = await runningCa(t);
+    const caller = await flooded.connect();
+    const [calls, streams] = [3_000, 40];
+    for (let done = 0; done < calls; done += 100) {
+      const outcomes = Array.from({ length: 100 }, () =>
+        refusalFrom(rawCall(caller, ISSUE, good(), new Metadata())),
+      );
+      for (const { code } of await Promise.all(outcomes)) assert.equal(code, 'token_missing');
+    }
+    for (let n = 0; n < streams; n += 1) {
+      const failure = await once(openWatch(caller, new Metadata()), 'error');
+      assert.equal(failureOf(failure[0]).code, 'token_missing');
+    }
+    await flooded.ca.close();
+    const folder = join(flooded.folder, 'audit');
+    const verified = await verifyAuditLog(folder);
+    assert.equal(verified.brokenAt, null);
+    const names = (await readdir(folder)).filter((name) => name.endsWith('.jsonl'));
+    const text = (await Promise.all(names.map((name) => readFile(join(folder, name), 'utf8')))).join('');
+    const own = text.match(/"event":"(svid|watch)\.refused"/g)?.length ?? 0;
+    // More than the burst of one peer only where the flood took minutes.
+    assert.ok(own >= 10 && own < 20, `${own} lines`);
+    assert.equal(own + verified.suppressedRefusals, calls + streams);
+    assert.ok(text.length < 20_000, `${text.length} bytes`);
   });
 });

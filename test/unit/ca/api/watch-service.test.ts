@@ -6,19 +6,21 @@ import type { Attestor, WorkloadInstance } from '../../../../ca/attest/attestor.
 import type { RenewalDue } from '../../../../ca/authority/renewals.ts';
 import type { BundleView } from '../../../../ca/authority/trust-view.ts';
 import { Fleet } from '../../../../ca/fleet/fleet.ts';
+import type { Refusal } from '../../../../ca/issue/refusal.ts';
 import { parsePolicy } from '../../../../ca/issue/policy-file.ts';
 import type { GrpcStatus } from '../../../../host/grpc-status.ts';
 import { GRPC_STATUS } from '../../../../host/grpc-status.ts';
 import { errorOfGrpc } from '../../../../host/grpc-errors.ts';
 import { silentLog } from '../../../../host/log.ts';
 import type { ErrorCode } from '../../../../pki/error-table.ts';
-import { KedgeError } from '../../../../pki/kedge-error.ts';
+import { isKedgeError, KedgeError } from '../../../../pki/kedge-error.ts';
 import { SpiffeId } from '../../../../pki/spiffe-id.ts';
 import { WatchRequest } from '../../../../proto/gen/kedge/v1/identity.ts';
 import { FakeWatchCall } from '../../../fakes/fake-watch-call.ts';
 import { fixedRandom } from '../../../fakes/fixed-random.ts';
 import { ManualClock, settle } from '../../../support/manual-clock.ts';
 
+const ID = 'spiffe://example.org/ns/shop/sa/cart';
 const BOUNDS = { maxTtlMs: 86_400_000, backdateMs: 120_000 };
 const viewOf = (sequence: number): BundleView => ({
   trustDomain: 'example.org',
@@ -54,16 +56,18 @@ function setup(change: { readonly attestor?: Attestor; readonly maxStreams?: num
   const fleet = new Fleet({ maxInstances: 100, log: silentLog });
   const ends: GrpcStatus[] = [];
   const disconnected: string[] = [];
+  const refused: Refusal[] = [];
   const service = new WatchService({
     log: silentLog,
     random: fixedRandom(0),
     metrics: { callEnded: (_method, status) => ends.push(status), servingCertificate: () => {} },
     attestor: change.attestor ?? attestor(clock.now() + 3_600_000),
-    spiffeIdOf: () => SpiffeId.parse('spiffe://example.org/ns/shop/sa/cart'),
+    spiffeIdOf: () => SpiffeId.parse(ID),
     policy: () => world.policy,
     bundle: new CurrentBundle({ read: () => world.view, refreshHintSeconds: 300 }),
     renewalsDue: () => world.dues,
     fleet,
+    refuse: (refusal) => void refused.push(refusal),
     clock,
     disconnect: (peer) => disconnected.push(peer),
     maxStreams: change.maxStreams ?? 100,
@@ -74,7 +78,7 @@ function setup(change: { readonly attestor?: Attestor; readonly maxStreams?: num
     await settle();
     return call;
   };
-  return { clock, world, fleet, ends, disconnected, service, open };
+  return { clock, world, fleet, ends, disconnected, refused, service, open };
 }
 
 const REPORT = { agentVersion: '1', bundleSequence: 0n, svid: undefined, clockSkewMs: undefined, feeds: [] };
@@ -333,6 +337,76 @@ describe('Watch', () => {
       assert.deepEqual([service.streams, fleet.size], [0, 0]);
     });
   }
+
+  describe('records what it refuses, once', () => {
+    const deny = 'deny: [{namespace: shop, reason: closed down}]';
+    const rows: readonly {
+      readonly name: string;
+      readonly token?: string | null;
+      readonly act?: (setting: ReturnType<typeof setup>, call: FakeWatchCall) => Promise<void> | void;
+      readonly before?: (setting: ReturnType<typeof setup>) => Promise<void> | void;
+      /** The code, and the pod UID where the caller was attested. */
+      readonly want: readonly [ErrorCode, string | null];
+    }[] = [
+      { name: 'a call without a token', token: null, want: ['token_missing', null] },
+      { name: 'a call with a token that is refused', token: 'bad', want: ['token_expired', null] },
+      {
+        name: 'a call that the policy denies, with the identity that attestation gave',
+        before: ({ world }) => void (world.policy = parsePolicy(deny, 'policy.yaml', BOUNDS)),
+        want: ['identity_denied', 'u1'],
+      },
+      {
+        name: 'a stream too many',
+        before: async ({ open }) => {
+          for (let n = 0; n < 4; n += 1) await open('u1');
+        },
+        want: ['too_many_streams', 'u1'],
+      },
+      {
+        name: 'a report that is none',
+        act: (_, call) => call.send(new Uint8Array(0)),
+        want: ['report_invalid', 'u1'],
+      },
+      {
+        name: 'an open stream that a new policy denies',
+        act: async ({ world, service }, call) => {
+          await call.send(reportBytes());
+          world.policy = parsePolicy(deny, 'policy.yaml', BOUNDS);
+          service.sweep();
+        },
+        want: ['identity_denied', 'u1'],
+      },
+    ];
+    for (const { name, token = 'u1', before, act, want } of rows) {
+      it(name, async () => {
+        const setting = setup();
+        await before?.(setting);
+        const call = await setting.open(token, '192.0.2.7:41000');
+        await act?.(setting, call);
+        await settle();
+        assert.notEqual(call.refusal, null);
+        const [refusal, ...more] = setting.refused;
+        assert.deepEqual(more, []);
+        assert.ok(refusal !== undefined && isKedgeError(refusal.error));
+        const { event, error, instance, spiffeId, peer } = refusal;
+        assert.deepEqual([event, error.code, instance?.podUid ?? null], ['watch.refused', ...want]);
+        assert.equal(spiffeId?.toString(), want[1] === null ? undefined : ID);
+        assert.deepEqual(peer, { address: '192.0.2.7' });
+      });
+    }
+
+    it('and nothing where a stream only ends: with its agent, its token, or the CA', async () => {
+      const { open, refused, service, clock } = setup();
+      const [leaves, outlives, stays] = [await open('u1'), await open('u2'), await open('u3')];
+      for (const call of [leaves, outlives, stays]) await call.send(reportBytes());
+      await leaves.cancel();
+      clock.jumpWall(3_600_000);
+      service.sweep();
+      service.close();
+      await settle();
+      assert.deepEqual(refused, []);
+    });
+  });
 
   it('ends every stream with shutting_down when it closes, and refuses new ones so', async () => {
     const { open, service } = setup();

@@ -8,7 +8,7 @@ import { STALL_MS } from '../../../../ca/issue/audit-health.ts';
 import { formatHeadFile, HEAD_FILE, segmentName } from '../../../../ca/issue/audit-line.ts';
 import { auditEntry, type AuditEntry } from '../../../../ca/issue/audit-record.ts';
 import { verifyAuditLog } from '../../../../ca/issue/audit-verify.ts';
-import { silentLog } from '../../../../host/log.ts';
+import { jsonLog, silentLog } from '../../../../host/log.ts';
 import { isKedgeError } from '../../../../pki/kedge-error.ts';
 import { ManualClock, settle } from '../../../support/manual-clock.ts';
 import {
@@ -247,6 +247,51 @@ describe('the audit log', () => {
     }
   });
 
+  const zeroTails: readonly { readonly name: string; readonly partial: number; readonly zeros: number }[] = [
+    { name: 'zeros alone', partial: 0, zeros: 4_096 },
+    { name: 'a part of a line and zeros', partial: 100, zeros: 3_996 },
+    { name: 'the whole line but its newline, and one zero', partial: -1, zeros: 1 },
+    { name: 'zeros for more than any line', partial: 20, zeros: 1_000_000 },
+  ];
+  for (const { name, partial, zeros } of zeroTails) {
+    it(`cuts off and records what a file system leaves of a write when the power goes: ${name}`, async () => {
+      const folder = new MemoryAuditFolder();
+      const log = await openLog(folder);
+      await log.append([entry(0), entry(1)]);
+      await log.close();
+      const whole = folder.files.get(FIRST_SEGMENT)!;
+      const lastLine = whole.lastIndexOf(0x0a, whole.length - 2) + 1;
+      const kept = whole.subarray(0, partial < 0 ? whole.length + partial : lastLine + partial);
+      const torn = new MemoryAuditFolder();
+      torn.files.set(FIRST_SEGMENT, Buffer.concat([kept, Buffer.alloc(zeros)]));
+      const tornBytes = kept.length - lastLine + zeros;
+      const before = await verifyAuditLog(torn);
+      assert.deepEqual([before.brokenAt, before.records, before.tornBytes], [null, 2, tornBytes]);
+      const lines: string[] = [];
+      const ownLog = jsonLog({ level: 'warn', write: (line) => lines.push(line), now: () => 0 });
+      const reopened = await openLog(torn, { log: ownLog });
+      await reopened.append([entry(7)]);
+      assert.deepEqual(numbersOf(torn), [0, 7]);
+      const [record] = torn.records().filter(({ event }) => event === 'audit.recovered');
+      assert.deepEqual([record?.['torn_bytes'], record?.['zero_bytes']], [tornBytes, zeros]);
+      assert.match(lines.join(), /"event":"audit.torn_line"/);
+      const after = await verifyAuditLog(torn);
+      assert.deepEqual([after.brokenAt, after.tornBytes], [null, 0]);
+      assert.ok(!torn.files.get(FIRST_SEGMENT)?.includes(0));
+    });
+  }
+
+  it('begins anew in a segment of zeros alone, which a crash left before its first line was written', async () => {
+    const folder = new MemoryAuditFolder();
+    const log = await openLog(folder);
+    await log.append([entry(0)]);
+    await log.close();
+    folder.files.set(segmentName(3), Buffer.alloc(500_000));
+    await (await openLog(folder)).append([entry(1)]);
+    assert.equal((await verifyAuditLog(folder)).brokenAt, null);
+    assert.deepEqual(numbersOf(folder), [0, 1]);
+  });
+
   it('begins anew in a segment that a crash left empty, or with a part of its first line', async () => {
     for (const rest of ['', '{"seq":3,"ti']) {
       const folder = new MemoryAuditFolder();
@@ -284,6 +329,43 @@ describe('the audit log', () => {
       name: 'more than a line behind the last line',
       change: (folder) => append(folder, 'x'.repeat(40_000)),
       wantCode: 'audit_malformed',
+    },
+    {
+      name: 'zeros before a later line, whole as it is',
+      change: (folder) => {
+        const content = folder.files.get(FIRST_SEGMENT)!;
+        const last = content.lastIndexOf(0x0a, content.length - 2) + 1;
+        const parts = [content.subarray(0, last), Buffer.alloc(512), content.subarray(last)];
+        folder.files.set(FIRST_SEGMENT, Buffer.concat(parts));
+      },
+      wantCode: 'audit_malformed',
+    },
+    {
+      name: 'zeros in the place of an earlier line',
+      change: (folder) => {
+        const content = folder.files.get(FIRST_SEGMENT)!;
+        const last = content.lastIndexOf(0x0a, content.length - 2) + 1;
+        const before = content.lastIndexOf(0x0a, last - 2) + 1;
+        content.fill(0, before, last - 1);
+      },
+      wantCode: 'audit_malformed',
+    },
+    {
+      name: 'zeros in the place of the last line, which was committed',
+      change: (folder) => {
+        const content = folder.files.get(FIRST_SEGMENT)!;
+        content.fill(0, content.lastIndexOf(0x0a, content.length - 2) + 1);
+      },
+      wantCode: 'audit_chain_broken',
+    },
+    {
+      name: 'zeros at the end of a segment that is not the last',
+      change: (folder) => {
+        const content = folder.files.get(FIRST_SEGMENT)!;
+        folder.files.set(FIRST_SEGMENT, Buffer.concat([content, Buffer.alloc(4_096)]));
+        folder.files.set(segmentName(5), Buffer.alloc(0));
+      },
+      wantCode: 'audit_chain_broken',
     },
     {
       name: 'an altered line near the end',
@@ -435,6 +517,7 @@ describe('the audit log', () => {
         arbitrary: fc.record({
           kind: fc.constant('crash' as const),
           share: fc.double({ min: 0, max: 1, noNaN: true }),
+          rest: fc.constantFrom('cut' as const, 'zeros' as const),
         }),
       },
     );
@@ -457,7 +540,7 @@ describe('the audit log', () => {
             } else if (one.kind === 'fault') {
               folder.failNext(one.operation, one.fault);
             } else {
-              folder = folder.afterCrash(one.share);
+              folder = folder.afterCrash(one.share, one.rest);
               log = await openLog(folder, { segmentBytes });
             }
           }

@@ -10,6 +10,7 @@ import { fileAuditFolder } from '../../../../ca/issue/audit-folder.ts';
 import { formatHead, HEAD_FILE, segmentName } from '../../../../ca/issue/audit-line.ts';
 import { AuditLog } from '../../../../ca/issue/audit-log.ts';
 import { auditEntry, isoTime, issuedEntry, refusedEntry } from '../../../../ca/issue/audit-record.ts';
+import { SuppressedRefusals } from '../../../../ca/issue/audit-suppressed.ts';
 import { verifyAuditLog } from '../../../../ca/issue/audit-verify.ts';
 import { silentLog } from '../../../../host/log.ts';
 import { isKedgeError } from '../../../../pki/kedge-error.ts';
@@ -205,6 +206,22 @@ describe('verifying an audit log', () => {
     assert.deepEqual({ brokenAt, tornBytes }, { brokenAt: null, tornBytes: 10 });
   });
 
+  it('counts the refusals that summaries tell, and names a summary that does not add up', async () => {
+    const folder = new MemoryAuditFolder();
+    const log = await AuditLog.open({ folder, clock: new ManualClock(), log: silentLog });
+    const refusal = { event: 'svid.refused', code: 'token_missing', peerAddress: '10.0.0.1', podUid: null };
+    const summary = new SuppressedRefusals();
+    for (let timeMs = 0; timeMs < 5; timeMs += 1) summary.add({ ...refusal, timeMs });
+    await log.append([summary.entry(9), summary.entry(10)]);
+    const good = await verifyAuditLog(folder);
+    assert.deepEqual([good.brokenAt, good.suppressedRefusals], [null, 10]);
+    // Chained as it should be: whoever wrote it had the log in hand.
+    const entry = summary.entry(11);
+    await log.append([{ ...entry, json: entry.json.replace('"refused":5', '"refused":1') }]);
+    const { brokenAt, suppressedRefusals } = await verifyAuditLog(folder);
+    assert.deepEqual([brokenAt?.code, brokenAt?.line, suppressedRefusals], ['audit_malformed', 4, 10]);
+  });
+
   it('refuses a head that is none, stops when told, and names a folder that it cannot read', async () => {
     const folder = await writtenLog();
     for (const expectedHead of ['', 'abc', '1:abc', `-1:${'0'.repeat(64)}`, `1:${'G'.repeat(64)}`]) {
@@ -324,6 +341,7 @@ describe('audit records', () => {
 
   it('leave out what is not known of a refusal', () => {
     const { json } = refusedEntry({
+      event: 'svid.refused',
       timeMs: 0,
       api: 'kedge.v1',
       code: 'token_expired',

@@ -192,12 +192,16 @@ describe('the metrics of the issuing path', () => {
     metrics.observeQueue(() => 7);
     metrics.observeAudit(() => false);
     metrics.issued('kedge.v1', 20);
-    metrics.refused('token_expired');
+    metrics.refused('svid.refused', 'token_expired');
+    metrics.refused('watch.refused', 'identity_denied');
+    metrics.refusalSuppressed();
     metrics.auditCommitted({ records: 3, durationMs: 2 });
     const text = registry.render();
     for (const line of [
       'kedge_svid_issued_total{api="kedge.v1"} 1',
       'kedge_svid_refused_total{code="token_expired"} 1',
+      'kedge_watch_refused_total{code="identity_denied"} 1',
+      'kedge_audit_suppressed_refusals_total 1',
       'kedge_svid_issuance_duration_seconds_sum 0.02',
       'kedge_audit_commit_records_sum 3',
       'kedge_issuance_queue_requests 7',
