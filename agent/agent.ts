@@ -11,12 +11,13 @@ import { checkBundle, isTrusted } from './ca-answer.ts';
 import type { TrustKeeper } from './ca-trust.ts';
 import { CacheKeeper } from './cache-keeper.ts';
 import { after, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
+import { oldestInPlace } from './evidence.ts';
 import type { Feed } from './feed/feed.ts';
 import type { IdentityCache } from './identity-cache.ts';
 import type { IdentitySource, IssuedIdentity } from './identity-source.ts';
 import { FeedPublisher } from './publisher.ts';
 import type { RenewalRequest } from './renewal.ts';
-import { buildReport, oldestInPlace } from './report.ts';
+import { buildReport } from './report.ts';
 import type { SvidSnapshot } from './snapshot.ts';
 import {
   type AgentEvent,
@@ -40,6 +41,8 @@ export const CLOCK_SKEW_WARN_MS = 10_000;
 export interface AgentOptions {
   readonly source: IdentitySource;
   readonly feeds: readonly Feed[];
+  /** Woken at each change of what {@link Agent.report} says; the feeds wake it for their consumers. */
+  readonly reportWakeup: Wakeup;
   readonly trustDomain: TrustDomain;
   /** Absent = whatever the CA attests. */
   readonly expectedId?: SpiffeId;
@@ -64,8 +67,6 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #publishers: readonly FeedPublisher[];
   readonly #wakeup = new Wakeup();
-  /** Woken at each change of what {@link Agent.report} says. */
-  readonly reportWakeup = new Wakeup();
   #state: AgentState = INITIAL_STATE;
   #attempt: Promise<void> | null = null;
   /** SVIDs that a feed may still have, oldest first. */
@@ -240,6 +241,6 @@ export class Agent {
     const isLetGo = (index: number): boolean =>
       isAllGone || (oldest !== null && (this.#held[index + 1]?.generation ?? Infinity) <= oldest.generation);
     while (this.#held.length > 0 && isLetGo(0)) this.#held.shift()?.svid.privateKey.destroy();
-    this.reportWakeup.wake();
+    this.#options.reportWakeup.wake();
   }
 }

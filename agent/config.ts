@@ -27,7 +27,7 @@ export interface AgentConfig {
   readonly issueTimeoutMs: number;
   /** The Workload API; absent = not served. */
   readonly workloadApi?: {
-    readonly socketPath: string;
+    readonly socketPaths: readonly string[];
     readonly socketMode: number;
     readonly maxStreams: number;
   };
@@ -176,7 +176,13 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
     issueTimeoutMs: number('issueTimeout'),
     ...(socketPath === undefined
       ? {}
-      : { workloadApi: { socketPath, socketMode: number('socketMode'), maxStreams: number('maxStreams') } }),
+      : {
+          workloadApi: {
+            socketPaths: [socketPath],
+            socketMode: number('socketMode'),
+            maxStreams: number('maxStreams'),
+          },
+        }),
     ...(folder === undefined
       ? {}
       : {

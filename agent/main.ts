@@ -4,15 +4,14 @@ import type { Log } from '../host/log.ts';
 import { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
+import { Wakeup } from '../host/wakeup.ts';
 import { Agent } from './agent.ts';
 import { agentMetrics } from './agent-metrics.ts';
 import { readBootstrapBundle } from './bootstrap-bundle.ts';
 import { CaClient } from './ca-client.ts';
 import type { AgentConfig } from './config.ts';
 import { sleepUntilDeadline } from './deadline.ts';
-import type { Feed } from './feed/feed.ts';
-import { FilesFeed } from './feed/files-feed.ts';
-import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
+import { openFeeds } from './feeds.ts';
 import { IdentityCache } from './identity-cache.ts';
 import { caIdentitySource } from './identity-source.ts';
 import type { AgentState } from './state.ts';
@@ -43,7 +42,7 @@ export interface RunningAgent {
 const EARLY_TOKEN_MS = 1_000;
 
 /**
- * Starts an agent: the composition root, and the only place that knows the concrete feeds.
+ * Starts an agent: the composition root; `feeds.ts`, its other part, is the only place that knows the concrete feeds.
  *
  * Resolves when its feeds are open, whether or not the CA can be reached. Throws what makes starting senseless, with
  * everything closed again: a socket in use, an unusable cache folder, an HTTP address in use.
@@ -71,8 +70,13 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
   const readOwnToken = tokenReader(config.tokenFile, clock);
   try {
     const registry = new MetricsRegistry();
+    const reportWakeup = new Wakeup();
+    const opening = openFeeds({ config, clock, log, onConsumersChange: () => reportWakeup.wake() });
     const [feeds, cache] = await bothOrNeither(
-      openFeeds(config, clock, log, (feed) => closers.push(() => feed.close())),
+      opening.then((open) => {
+        closers.push(() => open.close());
+        return open;
+      }),
       config.cache === undefined ? Promise.resolve(undefined) : IdentityCache.open(config.cache),
     );
     const expected = expectedId === undefined ? {} : { expectedId };
@@ -87,6 +91,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
         random,
       }),
       feeds: feeds.all,
+      reportWakeup,
       trustDomain,
       ...expected,
       trust: client,
@@ -95,11 +100,11 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       clock,
       random,
       log,
-      metrics: agentMetrics(registry, () => feeds.workloadApi?.streams ?? 0),
+      metrics: agentMetrics(registry, () => feeds.streams),
     });
     await agent.restore();
     const running = agent.run(stop.signal);
-    const watching = watchOnceServing(agent, client, readOwnToken, options, stop.signal);
+    const watching = watchOnceServing(agent, reportWakeup, client, readOwnToken, options, stop.signal);
     closers.unshift(async () => {
       stop.abort(new Error('the agent is closing'));
       await Promise.all([running, watching]);
@@ -144,31 +149,6 @@ function tokenReader(path: string, clock: Clock): () => Promise<string> {
   };
 }
 
-interface OpenFeeds {
-  readonly all: readonly Feed[];
-  readonly workloadApi: WorkloadApiFeed | undefined;
-}
-
-/** The feeds of the configuration, opened side by side; `opened` is told of each, also when another cannot be. */
-async function openFeeds(
-  { workloadApi, files }: AgentConfig,
-  clock: Clock,
-  log: Log,
-  opened: (feed: Feed) => void,
-): Promise<OpenFeeds> {
-  const open = async <T extends Feed>(opening: Promise<T> | undefined): Promise<T | undefined> => {
-    const feed = await opening;
-    if (feed !== undefined) opened(feed);
-    return feed;
-  };
-  const [workloadApiFeed, filesFeed] = await bothOrNeither(
-    open(workloadApi === undefined ? undefined : WorkloadApiFeed.open({ ...workloadApi, clock })),
-    open(files === undefined ? undefined : FilesFeed.open({ ...files, clock, log })),
-  );
-  const all = [workloadApiFeed, filesFeed].filter((feed) => feed !== undefined);
-  return { all, workloadApi: workloadApiFeed };
-}
-
 /** Both results once both are settled, so that nothing goes on behind the back of whoever closes up. */
 async function bothOrNeither<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
   await Promise.allSettled([a, b]);
@@ -202,6 +182,7 @@ async function listenHttp(
 /** Watches from the first identity on: until then the agent has nothing to report, and its attempts come first. */
 async function watchOnceServing(
   agent: Agent,
+  reportWakeup: Wakeup,
   client: CaClient,
   readOwnToken: () => Promise<string>,
   { clock, random, log }: AgentProcessOptions,
@@ -209,8 +190,8 @@ async function watchOnceServing(
 ): Promise<void> {
   try {
     while (agent.state.phase !== 'serving') {
-      const seen = agent.reportWakeup.generation;
-      await agent.reportWakeup.sleep(seen, (end) => sleepUntilDeadline(clock, null, end), signal);
+      const seen = reportWakeup.generation;
+      await reportWakeup.sleep(seen, (end) => sleepUntilDeadline(clock, null, end), signal);
     }
   } catch {
     return;
@@ -220,7 +201,7 @@ async function watchOnceServing(
       client,
       readToken: readOwnToken,
       report: () => agent.report(),
-      wakeup: agent.reportWakeup,
+      wakeup: reportWakeup,
       onBundle: (bundle) => agent.receiveBundle(bundle),
       onRenewalRequest: (request, caNowMs) => agent.receiveRenewalRequest(request, caNowMs),
       clock,

@@ -14,31 +14,30 @@ import {
   msUntil,
   sleepUntilDeadline,
 } from './deadline.ts';
-import type { Evidence, Feed } from './feed/feed.ts';
+import type { FeedStatus } from './evidence.ts';
+import type { Feed } from './feed/feed.ts';
 import type { IdentitySnapshot } from './snapshot.ts';
 
 /** Waits between tries to publish one snapshot. */
 const PUBLISH_BACKOFF = { baseMs: 200, capMs: 15_000 };
 /** Longest that one publication may take, hook included, in milliseconds. */
 export const PUBLISH_TIMEOUT_MS = 60_000;
+/** Waits between tries to withdraw: short, since what has expired is in a consumer's reach until it succeeds. */
+const WITHDRAW_BACKOFF = { baseMs: 100, capMs: 1_000 };
 /** Longest that one withdrawal may take before it is tried again, in milliseconds. */
 const WITHDRAW_TIMEOUT_MS = 5_000;
+
+/** Failures in a row of one kind of act, and until when the next try waits. Owned by the publisher's loop. */
+interface Retry {
+  failures: number;
+  /** Null = nothing holds the next try back. */
+  at: Deadline | null;
+}
 
 /** A snapshot and when its SVID expires here. */
 export interface Publication {
   readonly snapshot: IdentitySnapshot;
   readonly expiry: Deadline;
-}
-
-/** What one feed has in place at this moment. */
-export interface FeedStatus {
-  readonly name: string;
-  /** The snapshot that the feed acknowledged last; null = none, or withdrawn. */
-  readonly inPlace: IdentitySnapshot | null;
-  /** Of the acknowledgement; null without one. */
-  readonly evidence: Evidence | null;
-  /** Of the newest failed publication; null after a success. */
-  readonly errorCode: ErrorCode | null;
 }
 
 /** What a {@link FeedPublisher} is made of. */
@@ -58,7 +57,8 @@ export interface FeedPublisherOptions {
  *
  * The newest wins: what is offered while the feed is busy replaces what waited. A failed publication is tried again
  * with back-off. What is in place is withdrawn when it expires, also when its successor cannot be brought in; and a
- * withdrawal interrupts a publication under way.
+ * withdrawal interrupts a publication under way. Publications and withdrawals wait for themselves alone: a feed that
+ * cannot be written holds back no withdrawal of what has expired.
  */
 export class FeedPublisher {
   readonly #options: FeedPublisherOptions;
@@ -69,11 +69,10 @@ export class FeedPublisher {
   #inPlace: IdentitySnapshot | null = null;
   /** When the newest SVID that a consumer may find at the feed expires; null = there is none. */
   #exposedUntil: Deadline | null = null;
-  #evidence: Evidence | null = null;
   #errorCode: ErrorCode | null = null;
   #withdrawn = false;
-  #failures = 0;
-  #retryAt: Deadline | null = null;
+  readonly #publishing: Retry = { failures: 0, at: null };
+  readonly #withdrawing: Retry = { failures: 0, at: null };
   #attempt: AbortController | null = null;
 
   constructor(options: FeedPublisherOptions) {
@@ -83,7 +82,7 @@ export class FeedPublisher {
   /** Replaces what the feed should have. */
   offer(publication: Publication): void {
     this.#target = publication;
-    this.#retryAt = null;
+    this.#publishing.at = null;
     this.#wakeup.wake();
   }
 
@@ -91,16 +90,17 @@ export class FeedPublisher {
   withdraw(): void {
     if (this.#target === null) return;
     this.#target = null;
-    this.#retryAt = null;
+    this.#withdrawing.at = null;
     this.#attempt?.abort(new Error('the identity was withdrawn'));
     this.#wakeup.wake();
   }
 
   get status(): FeedStatus {
+    const { feed } = this.#options;
     return {
-      name: this.#options.feed.name,
+      name: feed.name,
       inPlace: this.#inPlace,
-      evidence: this.#evidence,
+      consumers: feed.consumers(),
       errorCode: this.#errorCode,
     };
   }
@@ -112,10 +112,9 @@ export class FeedPublisher {
     while (!signal.aborted) {
       const seen = this.#wakeup.generation;
       const now = instantOf(this.#options.clock);
-      const isHeldBack = this.#retryAt !== null && msUntil(this.#retryAt, now) > 0;
       const target = this.#target;
-      if (this.#mustWithdraw(now) && !isHeldBack) await this.#withdrawNow();
-      else if (this.#isNews(target, now) && !isHeldBack) await this.#publish(target);
+      if (this.#mustWithdraw(now) && isDue(this.#withdrawing, now)) await this.#withdrawNow();
+      else if (this.#isNews(target, now) && isDue(this.#publishing, now)) await this.#publish(target);
       else await this.#wait(seen, now, signal);
     }
     signal.removeEventListener('abort', stop);
@@ -136,21 +135,22 @@ export class FeedPublisher {
     const { generation, bundle } = target.snapshot;
     this.#withdrawn = false;
     try {
-      const evidence = await this.#attempted(PUBLISH_TIMEOUT_MS, target.expiry, (signal) =>
+      await this.#attempted(PUBLISH_TIMEOUT_MS, target.expiry, (signal) =>
         feed.publish(target.snapshot, signal),
       );
       this.#inPlace = target.snapshot;
-      this.#evidence = evidence;
       this.#exposedUntil = target.expiry;
-      this.#succeeded();
-      log.info('feed.published', { feed: feed.name, generation, sequence: bundle.sequence, evidence });
+      this.#succeeded(this.#publishing);
+      // Older ones are out of everyone's reach: what could not be withdrawn has been replaced.
+      this.#withdrawing.at = null;
+      log.info('feed.published', { feed: feed.name, generation, sequence: bundle.sequence });
       this.#options.onPublication('ok');
     } catch (error) {
       // After a failed hook the new one is in place, only not loaded; after any other failure the one before is.
       if (this.#exposedUntil === null || isKedgeError(error, 'hook_failed'))
         this.#exposedUntil = target.expiry;
       if (this.#target === null) return;
-      this.#failed(error, 'feed.publication_failed');
+      this.#failed(error, 'feed.publication_failed', this.#publishing, PUBLISH_BACKOFF);
       this.#options.onPublication('failed');
     }
     this.#options.onChange();
@@ -162,18 +162,20 @@ export class FeedPublisher {
     try {
       await this.#attempted(WITHDRAW_TIMEOUT_MS, null, (signal) => feed.withdraw(signal));
       this.#inPlace = null;
-      this.#evidence = null;
       this.#exposedUntil = null;
       this.#withdrawn = true;
-      this.#succeeded();
+      this.#succeeded(this.#withdrawing);
       log.warn('feed.withdrawn', { feed: feed.name, generation });
     } catch (error) {
-      this.#failed(error, 'feed.withdrawal_failed');
+      this.#failed(error, 'feed.withdrawal_failed', this.#withdrawing, WITHDRAW_BACKOFF);
     }
     this.#options.onChange();
   }
 
-  /** Runs `action` with a signal that ends after `timeoutMs`, at `expiry`, or when the attempt is interrupted. */
+  /**
+   * Runs `action` with a signal that ends after `timeoutMs`, at `expiry`, when what consumers can find now expires, or
+   * when the attempt is interrupted.
+   */
   async #attempted<T>(
     timeoutMs: number,
     expiry: Deadline | null,
@@ -181,15 +183,15 @@ export class FeedPublisher {
   ): Promise<T> {
     const { clock } = this.#options;
     const now = instantOf(clock);
-    const timeout = after(now, timeoutMs);
+    const isAhead = (deadline: Deadline | null): deadline is Deadline =>
+      deadline !== null && msUntil(deadline, now) > 0;
+    const until = [expiry, this.#exposedUntil]
+      .filter(isAhead)
+      .reduce((a, b) => earlier(a, b, now), after(now, timeoutMs));
     const attempt = new AbortController();
     const timer = new AbortController();
     this.#attempt = attempt;
-    void sleepUntilDeadline(
-      clock,
-      expiry === null ? timeout : earlier(timeout, expiry, now),
-      timer.signal,
-    ).then(
+    void sleepUntilDeadline(clock, until, timer.signal).then(
       () => attempt.abort(new Error('the feed did not finish in time')),
       () => {},
     );
@@ -201,24 +203,26 @@ export class FeedPublisher {
     }
   }
 
-  #succeeded(): void {
-    this.#failures = 0;
-    this.#retryAt = null;
+  #succeeded(retry: Retry): void {
+    retry.failures = 0;
+    retry.at = null;
     this.#errorCode = null;
   }
 
-  #failed(error: unknown, event: string): void {
+  #failed(error: unknown, event: string, retry: Retry, backoff: Parameters<typeof backoffMs>[1]): void {
     const { feed, clock, random, log } = this.#options;
-    this.#failures += 1;
-    const waitMs = backoffMs(this.#failures, PUBLISH_BACKOFF, random);
-    this.#retryAt = after(instantOf(clock), waitMs);
+    retry.failures += 1;
+    const waitMs = backoffMs(retry.failures, backoff, random);
+    retry.at = after(instantOf(clock), waitMs);
     this.#errorCode = isKedgeError(error) ? error.code : 'feed_failed';
     log.warn(event, { feed: feed.name, retryInMs: Math.round(waitMs), error: errorFields(error) });
   }
 
   async #wait(seen: number, now: Instant, signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
-    const deadlines = [this.#retryAt, this.#exposedUntil].filter((d) => d !== null && msUntil(d, now) > 0);
+    const deadlines = [this.#publishing.at, this.#withdrawing.at, this.#exposedUntil].filter(
+      (deadline) => deadline !== null && msUntil(deadline, now) > 0,
+    );
     const until = deadlines.reduce(
       (a, b) => (a !== null && b !== null ? earlier(a, b, now) : (a ?? b)),
       null,
@@ -229,4 +233,8 @@ export class FeedPublisher {
       // Only the end of the agent ends this sleep early; the loop sees it.
     }
   }
+}
+
+function isDue({ at }: Retry, now: Instant): boolean {
+  return at === null || msUntil(at, now) <= 0;
 }

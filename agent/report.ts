@@ -1,7 +1,21 @@
-import { Evidence as WireEvidence, type Report } from '../proto/gen/kedge/v1/identity.ts';
-import type { Evidence } from './feed/feed.ts';
-import type { FeedStatus } from './publisher.ts';
-import type { IdentitySnapshot } from './snapshot.ts';
+import {
+  type ConsumerReport,
+  Evidence as WireEvidence,
+  type FeedReport,
+  type Held,
+  type Report,
+} from '../proto/gen/kedge/v1/identity.ts';
+import { LIMITS } from '../pki/limits.ts';
+import {
+  failureOfFeed,
+  type FeedStatus,
+  gradeOfFeed,
+  heldByAll,
+  heldByConsumer,
+  heldByFeed,
+} from './evidence.ts';
+import type { ConsumerStatus, Evidence } from './feed/feed.ts';
+import type { HeldSnapshot } from './snapshot.ts';
 
 const EVIDENCE_ON_THE_WIRE: Readonly<Record<Evidence, WireEvidence>> = {
   delivered: WireEvidence.EVIDENCE_DELIVERED,
@@ -18,39 +32,60 @@ export interface ReportSource {
 }
 
 /**
- * What the agent provably holds: the oldest snapshot that any of its feeds still has in place. A feed without any
- * makes it nothing, whatever the others have.
+ * What the agent provably holds: the oldest snapshot that a consumer of any of its feeds may still use, and of each
+ * feed the consumers that are furthest behind. A feed without any makes it nothing, whatever the others have.
  */
 export function buildReport({ agentVersion, feeds, clockSkewMs }: ReportSource): Report {
-  const oldest = oldestInPlace(feeds);
+  const held = heldByAll(feeds);
   return {
     agentVersion,
-    bundleSequence: oldest?.bundle.sequence ?? 0n,
+    bundleSequence: held?.bundleSequence ?? 0n,
     svid:
-      oldest === null
+      held === null
         ? undefined
         : {
-            serialNumber: oldest.svid.serialNumber,
-            authorityKeyId: oldest.svid.authorityKeyId,
-            notAfterMs: BigInt(oldest.svid.notAfterMs),
+            serialNumber: held.serialNumber,
+            authorityKeyId: held.authorityKeyId,
+            notAfterMs: BigInt(held.notAfterMs),
           },
     ...(clockSkewMs === null ? {} : { clockSkewMs: BigInt(Math.round(clockSkewMs)) }),
-    feeds: feeds.map(({ name, inPlace, evidence, errorCode }) => ({
-      name,
-      evidence: evidence === null ? WireEvidence.EVIDENCE_UNSPECIFIED : EVIDENCE_ON_THE_WIRE[evidence],
-      bundleSequence: inPlace?.bundle.sequence ?? 0n,
-      svidSerialNumber: inPlace?.svid.serialNumber ?? new Uint8Array(0),
-      errorCode: errorCode ?? '',
-    })),
+    feeds: feeds.map(feedReport),
   };
 }
 
-/** The oldest snapshot that a feed has in place; null when one of them has none. */
-export function oldestInPlace(feeds: readonly FeedStatus[]): IdentitySnapshot | null {
-  let oldest: IdentitySnapshot | null = null;
-  for (const { inPlace } of feeds) {
-    if (inPlace === null) return null;
-    if (oldest === null || inPlace.generation < oldest.generation) oldest = inPlace;
-  }
-  return oldest;
+function feedReport(feed: FeedStatus): FeedReport {
+  const held = heldByFeed(feed);
+  const grade = held === null ? null : gradeOfFeed(feed);
+  return {
+    name: feed.name,
+    evidence: grade === null ? WireEvidence.EVIDENCE_UNSPECIFIED : EVIDENCE_ON_THE_WIRE[grade],
+    bundleSequence: held?.bundleSequence ?? 0n,
+    svidSerialNumber: held?.serialNumber ?? new Uint8Array(0),
+    errorCode: failureOfFeed(feed) ?? '',
+    consumers: worstFirst(feed.consumers).slice(0, LIMITS.reportConsumers).map(consumerReport),
+    consumerCount: feed.consumers.length,
+  };
+}
+
+/** Refusals, then the oldest: what a reader must not miss comes first. */
+export function worstFirst(consumers: readonly ConsumerStatus[]): readonly ConsumerStatus[] {
+  const rank = (consumer: ConsumerStatus): number =>
+    consumer.errorCode === null ? (heldByConsumer(consumer)?.generation ?? Number.MAX_SAFE_INTEGER) : -1;
+  return consumers.toSorted((a, b) => rank(a) - rank(b));
+}
+
+function consumerReport({ name, best, delivered, loaded, errorCode }: ConsumerStatus): ConsumerReport {
+  return {
+    name,
+    best: EVIDENCE_ON_THE_WIRE[best],
+    delivered: heldMessage(delivered),
+    loaded: heldMessage(loaded),
+    proven: undefined,
+    errorCode: errorCode ?? '',
+  };
+}
+
+function heldMessage(held: HeldSnapshot | null): Held | undefined {
+  if (held === null) return undefined;
+  return { bundleSequence: held.bundleSequence, svidSerialNumber: held.serialNumber };
 }

@@ -31,3 +31,19 @@ export interface IdentitySnapshot {
   readonly svid: SvidSnapshot;
   readonly bundle: BundleSnapshot;
 }
+
+/** Names a snapshot and what a gate asks of it; holds no key, so that it may outlive the SVID. */
+export interface HeldSnapshot {
+  readonly generation: number;
+  readonly bundleSequence: bigint;
+  /** Of the SVID: big endian, as in the certificate. */
+  readonly serialNumber: Uint8Array;
+  readonly authorityKeyId: Uint8Array;
+  readonly notAfterMs: number;
+}
+
+/** What a consumer holds that was given this snapshot. */
+export function heldSnapshot({ generation, svid, bundle }: IdentitySnapshot): HeldSnapshot {
+  const { serialNumber, authorityKeyId, notAfterMs } = svid;
+  return { generation, bundleSequence: bundle.sequence, serialNumber, authorityKeyId, notAfterMs };
+}

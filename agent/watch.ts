@@ -46,7 +46,7 @@ export async function runWatch(options: WatchOptions, signal: AbortSignal): Prom
     const openedMs = clock.monotonic();
     try {
       await watchOnce(options, signal);
-      // It moved to another connection: the next stream at once.
+      // It moved to another connection, or begins anew: the next stream at once.
       failures = 0;
       continue;
     } catch (error) {
@@ -60,7 +60,7 @@ export async function runWatch(options: WatchOptions, signal: AbortSignal): Prom
   }
 }
 
-/** One stream. Resolves when it should move to another connection; rejects with what ended it. */
+/** One stream. Resolves when another should take its place; rejects with what ended it. */
 async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<void> {
   const { client, readToken, clock, random, wakeup, log } = options;
   const stream = await client.openWatch(await readToken());
@@ -76,7 +76,7 @@ async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<vo
   call.on('drain', () => wakeup.wake());
   log.debug('watch.opened');
   try {
-    let sent: Uint8Array | null = null;
+    let sent: SentReport | null = null;
     let moveAt: Deadline | null = null;
     const stop = AbortSignal.any([signal, ended.signal]);
     while (!stop.aborted) {
@@ -84,7 +84,10 @@ async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<vo
       const now = instantOf(clock);
       if (!stream.isCurrent()) moveAt ??= after(now, random.fraction() * MOVE_SPREAD_MS);
       if (moveAt !== null && msUntil(moveAt, now) <= 0) return;
-      sent = sendReport(stream, options.report(), sent);
+      const report = options.report();
+      // On one stream the CA takes evidence that only grows: what was lost is told on a new one.
+      if (sent !== null && report.bundleSequence < sent.bundleSequence) return;
+      sent = sendReport(stream, report, sent);
       const until = moveAt;
       await wakeup.sleep(seen, (end) => sleepUntilDeadline(clock, until, end), stop).catch(() => {});
     }
@@ -97,13 +100,19 @@ async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<vo
   }
 }
 
+/** The newest report that was sent on a stream. */
+interface SentReport {
+  readonly encoded: Uint8Array;
+  readonly bundleSequence: bigint;
+}
+
 /** Sends the report when it differs from the last, and the stream takes more. Returns the last that was sent. */
-function sendReport({ call }: WatchStream, report: Report, last: Uint8Array | null): Uint8Array | null {
+function sendReport({ call }: WatchStream, report: Report, last: SentReport | null): SentReport | null {
   if (call.writableNeedDrain || !call.writable) return last;
   const encoded = Report.encode(report).finish();
-  if (last !== null && equalBytes(last, encoded)) return last;
+  if (last !== null && equalBytes(last.encoded, encoded)) return last;
   call.write({ report });
-  return encoded;
+  return { encoded, bundleSequence: report.bundleSequence };
 }
 
 function receive({ message, serverTimeMs }: WatchResponse, options: WatchOptions): void {

@@ -22,6 +22,8 @@ export const LIMITS = {
   caMessageBytes: 8 * 1024 * 1024,
   /** Feeds that one report of an agent may name. */
   reportFeeds: 16,
+  /** Consumers of one feed that a report may name. */
+  reportConsumers: 8,
   trustStateBytes: 900 * 1024,
   /** Issuers in a trust state, retired ones included; a removed one leaves. */
   trustStateIssuers: 64,

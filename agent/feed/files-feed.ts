@@ -1,17 +1,18 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
 import { errorFields, type Log } from '../../host/log.ts';
 import { formatBundleDocument } from '../../pki/bundle-document.ts';
 import { parseCertificate } from '../../pki/certificate.ts';
-import { KedgeError } from '../../pki/kedge-error.ts';
+import type { ErrorCode } from '../../pki/error-table.ts';
+import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { decodePem, encodePem } from '../../pki/pem.ts';
 import { sleepUntilDeadline } from '../deadline.ts';
 import { expiryOf } from '../renewal.ts';
 import { readSmallFile } from '../small-file.ts';
-import type { IdentitySnapshot } from '../snapshot.ts';
-import type { Evidence, Feed } from './feed.ts';
-import { type Hook, runHook } from './hook.ts';
+import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
+import type { ConsumerStatus, Feed } from './feed.ts';
+import { gradeOfHook, type Hook, runHook } from './hook.ts';
 import { type Owner, type SnapshotFile, SnapshotFolder } from './snapshot-folder.ts';
 
 /** The names of the files. */
@@ -47,7 +48,12 @@ export interface FilesFeedOptions {
   readonly hook?: Hook;
   readonly clock: Clock;
   readonly log: Log;
+  /** See {@link Feed}. */
+  readonly onConsumersChange: () => void;
 }
+
+/** Between two attempts to remove what an earlier process left and what has expired since, milliseconds. */
+const LEFTOVER_RETRY_MS = 1_000;
 
 /**
  * The identity as PEM files, changed all at once (see {@link SnapshotFolder}), and a hook that tells the proxy.
@@ -59,8 +65,12 @@ export class FilesFeed implements Feed {
   readonly name = 'files';
   readonly #options: FilesFeedOptions;
   readonly #folder: SnapshotFolder;
-  /** Generation of the files in place; 0 = not written by this process. */
-  #written = 0;
+  /** The files in place; null = not written by this process. */
+  #written: HeldSnapshot | null = null;
+  /** What the hook brought in last. */
+  #loaded: HeldSnapshot | null = null;
+  /** Of the newest run of the hook; null = it succeeded, or has not run. */
+  #hookError: ErrorCode | null = null;
   /** Ends the watch over files that an earlier process left. */
   #leftover: AbortController | null = null;
 
@@ -81,32 +91,62 @@ export class FilesFeed implements Feed {
     this.#folder = new SnapshotFolder({ path, names, ...(owner === undefined ? {} : { owner }) });
   }
 
-  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<Evidence> {
-    const { clock, hook } = this.#options;
+  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
     signal.throwIfAborted();
-    if (this.#written !== snapshot.generation) {
+    if (this.#written?.generation !== snapshot.generation) {
       this.#leftover?.abort();
       await this.#folder.replace(this.#filesOf(snapshot), clock.now());
-      this.#written = snapshot.generation;
+      this.#written = heldSnapshot(snapshot);
     }
-    const evidence =
-      hook === undefined
-        ? 'delivered'
-        : await runHook(hook, hookEnvironment(this.#options.folder, snapshot), clock, signal);
+    try {
+      await this.#runHook(snapshot, signal);
+    } finally {
+      this.#options.onConsumersChange();
+    }
     // Only now: a proxy that was told earlier may still read the version before.
     await this.#folder.removeOld();
-    return evidence;
   }
 
   async withdraw(): Promise<void> {
     this.#leftover?.abort();
     await this.#folder.clear();
-    this.#written = 0;
+    this.#written = null;
+    this.#loaded = null;
+    this.#options.onConsumersChange();
+  }
+
+  consumers(): readonly ConsumerStatus[] {
+    const { hook } = this.#options;
+    const name =
+      hook === undefined ? this.name : hook.type === 'signal' ? hook.signal : hookName(hook.argv[0]);
+    return [
+      {
+        name,
+        best: gradeOfHook(hook),
+        delivered: this.#written,
+        loaded: this.#loaded,
+        errorCode: this.#hookError,
+      },
+    ];
   }
 
   close(): Promise<void> {
     this.#leftover?.abort();
     return Promise.resolve();
+  }
+
+  async #runHook(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<void> {
+    const { hook, folder, clock } = this.#options;
+    if (hook === undefined) return;
+    try {
+      await runHook(hook, hookEnvironment(folder, snapshot), clock, signal);
+      this.#hookError = null;
+      if (gradeOfHook(hook) === 'loaded') this.#loaded = heldSnapshot(snapshot);
+    } catch (error) {
+      this.#hookError = isKedgeError(error) ? error.code : 'hook_failed';
+      throw error;
+    }
   }
 
   #filesOf({ svid, bundle }: IdentitySnapshot): SnapshotFile[] {
@@ -140,16 +180,23 @@ export class FilesFeed implements Feed {
     const watch = new AbortController();
     this.#leftover = watch;
     const now = { wallMs: clock.now(), monotonicMs: clock.monotonic() };
-    const remove = async (): Promise<void> => {
-      await sleepUntilDeadline(clock, expiryOf(notAfterMs, now), watch.signal);
-      await this.#folder.clear();
-      log.warn('feed.leftover_removed', { feed: this.name, notAfterMs });
-    };
-    const removal = remove().catch((error: unknown) => {
-      if (!watch.signal.aborted)
+    const remove = async (): Promise<boolean> => {
+      try {
+        await this.#folder.clear();
+        log.warn('feed.leftover_removed', { feed: this.name, notAfterMs });
+        return true;
+      } catch (error) {
         log.error('feed.withdrawal_failed', { feed: this.name, error: errorFields(error) });
-    });
-    if (notAfterMs <= clock.now()) await removal;
+        return false;
+      }
+    };
+    if (notAfterMs <= clock.now() && (await remove())) return;
+    const removeLater = async (): Promise<void> => {
+      await sleepUntilDeadline(clock, expiryOf(notAfterMs, now), watch.signal);
+      while (!(await remove())) await clock.sleep(LEFTOVER_RETRY_MS, watch.signal);
+    };
+    // Ended by what takes the place of the leftover, or by the end of the feed.
+    removeLater().catch(() => {});
   }
 
   /** When the SVID of an earlier process expires; 0 for one that cannot be read; null where there is none. */
@@ -169,6 +216,13 @@ export class FilesFeed implements Feed {
 
 function publicFile(name: string, text: string): SnapshotFile {
   return { name, bytes: Buffer.from(text), mode: PUBLIC_MODE };
+}
+
+/** The program of a hook as a consumer's name: its last path segment, in printable ASCII. */
+function hookName(program: string): string {
+  return basename(program)
+    .replace(/[^\x21-\x7e]/g, '?')
+    .slice(0, 64);
 }
 
 function hookEnvironment(folder: string, { svid, bundle }: IdentitySnapshot): Record<string, string> {

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { Clock } from '../../host/clock.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import { readSmallFile } from '../small-file.ts';
-import type { Evidence } from './feed.ts';
+import type { ConsumerStatus } from './feed.ts';
 
 /** Runs a program, without a shell; its exit 0 says that the proxy has loaded the files. */
 export interface CommandHook {
@@ -31,9 +31,13 @@ const OUTPUT_GRACE_MS = 200;
 /** A pid file holds a number and a line end. */
 const PID_FILE_BYTES = 32;
 
+/** The grade that a hook gives: a command's exit 0 is the proxy's word, a signal is not. */
+export function gradeOfHook(hook: Hook | undefined): ConsumerStatus['best'] {
+  return hook?.type === 'command' ? 'loaded' : 'delivered';
+}
+
 /**
- * Runs the hook. Resolves with the evidence that it gives: `loaded` for a command that exits with 0, `delivered`
- * for a signal. Throws `hook_failed`; then nothing of the hook's process group runs any more.
+ * Runs the hook. Throws `hook_failed`; then nothing of the hook's process group runs any more.
  *
  * A command gets an environment of `PATH` and `environment` alone, `/` as its folder and no input.
  */
@@ -42,13 +46,9 @@ export async function runHook(
   environment: Readonly<Record<string, string>>,
   clock: Clock,
   signal: AbortSignal,
-): Promise<Evidence> {
-  if (hook.type === 'signal') {
-    await sendSignal(hook.pidFile, hook.signal);
-    return 'delivered';
-  }
-  await runCommand(hook, environment, clock, signal);
-  return 'loaded';
+): Promise<void> {
+  if (hook.type === 'signal') await sendSignal(hook.pidFile, hook.signal);
+  else await runCommand(hook, environment, clock, signal);
 }
 
 async function sendSignal(pidFile: string, name: NodeJS.Signals): Promise<void> {

@@ -1,5 +1,7 @@
 import type { ServerWritableStream, StatusObject } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
+import type { HeldSnapshot } from '../snapshot.ts';
+import { type ConsumerStatus, MAX_CONSUMERS } from './feed.ts';
 
 /** How long a reader may take to accept a message before its connection is dropped, in milliseconds. */
 export const STALL_MS = 2_000;
@@ -10,19 +12,30 @@ export type ByteStream = ServerWritableStream<Buffer, Buffer>;
 /** How a stream ends. */
 export type EndStatus = Pick<StatusObject, 'code' | 'details'>;
 
+/** What is sent, and which snapshot it makes the reader hold; null = none. */
+export interface Broadcast {
+  readonly bytes: Buffer;
+  readonly held: HeldSnapshot | null;
+}
+
 /** What a {@link NewestBroadcast} is made of. */
 export interface NewestBroadcastOptions {
+  /** What the readers are named after. */
+  readonly name: string;
   readonly clock: Clock;
+  /** Told when a reader comes, leaves, or takes a message. */
+  readonly onReadersChange?: () => void;
   /** Cuts the connection that a stream is on: its reader has stalled. */
   readonly drop: (stream: ByteStream) => void;
 }
 
 interface Reader {
+  readonly name: string;
   readonly stream: ByteStream;
   /** Handed to the stream and not yet taken by the transport. */
-  inFlight: Buffer | null;
+  inFlight: Broadcast | null;
   /** The newest that the transport took. */
-  written: Buffer | null;
+  written: Broadcast | null;
 }
 
 /**
@@ -35,7 +48,8 @@ interface Reader {
 export class NewestBroadcast {
   readonly #options: NewestBroadcastOptions;
   readonly #readers = new Set<Reader>();
-  #newest: Buffer | null = null;
+  #newest: Broadcast | null = null;
+  #readerCount = 0;
   #settled: (() => void)[] = [];
 
   constructor(options: NewestBroadcastOptions) {
@@ -49,7 +63,9 @@ export class NewestBroadcast {
 
   /** Adds a stream, which gets the newest message at once where there is one. */
   add(stream: ByteStream): void {
-    const reader: Reader = { stream, inFlight: null, written: null };
+    this.#readerCount += 1;
+    const name = `${this.#options.name}-${this.#readerCount}`;
+    const reader: Reader = { name, stream, inFlight: null, written: null };
     this.#readers.add(reader);
     const gone = (): void => this.#remove(reader);
     stream.once('cancelled', gone);
@@ -58,12 +74,27 @@ export class NewestBroadcast {
     this.#push(reader);
   }
 
+  /** What each reader was given, those that came first first. */
+  consumers(): readonly ConsumerStatus[] {
+    return [...this.#readers].slice(0, MAX_CONSUMERS).map(({ name, written }) => ({
+      name,
+      best: 'delivered',
+      delivered: written?.held ?? null,
+      loaded: null,
+      errorCode: null,
+    }));
+  }
+
   /**
-   * Makes `message` the newest. Resolves when every stream that is open has taken it; a reader that has not within
+   * Makes `message` the newest; one of the same bytes is not sent again. Resolves when every stream that is open has taken it; a reader that has not within
    * {@link STALL_MS} is dropped, so that it comes back for the newest.
    */
-  async send(message: Buffer, signal: AbortSignal): Promise<void> {
-    if (this.#newest?.equals(message) !== true) this.#newest = message;
+  async send(message: Broadcast, signal: AbortSignal): Promise<void> {
+    const before = this.#newest;
+    this.#newest = message;
+    if (before?.bytes.equals(message.bytes) === true) {
+      for (const reader of this.#readers) if (reader.written === before) reader.written = message;
+    }
     const newest = this.#newest;
     for (const reader of this.#readers) this.#push(reader);
     await this.#taken(newest, signal);
@@ -88,15 +119,21 @@ export class NewestBroadcast {
     const message = this.#newest;
     if (message === null || reader.inFlight !== null || reader.written === message) return;
     reader.inFlight = message;
-    reader.stream.write(message, () => {
+    reader.stream.write(message.bytes, () => {
       reader.inFlight = null;
-      reader.written = message;
+      reader.written = this.#sameAs(message);
       this.#push(reader);
       this.#notify();
     });
   }
 
-  #taken(message: Buffer, signal: AbortSignal): Promise<void> {
+  /** While a message was in flight, another one of the same bytes may have become the newest. */
+  #sameAs(message: Broadcast): Broadcast {
+    const newest = this.#newest;
+    return newest !== null && newest !== message && newest.bytes.equals(message.bytes) ? newest : message;
+  }
+
+  #taken(message: Broadcast, signal: AbortSignal): Promise<void> {
     const isDone = (): boolean =>
       this.#newest !== message || [...this.#readers].every((reader) => reader.written === message);
     if (isDone()) return Promise.resolve();
@@ -117,6 +154,7 @@ export class NewestBroadcast {
     const settled = this.#settled;
     this.#settled = [];
     for (const check of settled) check();
+    this.#options.onReadersChange?.();
   }
 
   #drop(reader: Reader): void {

@@ -1,12 +1,10 @@
-import type { Socket } from 'node:net';
-import { type handleServerStreamingCall, Server, ServerCredentials } from '@grpc/grpc-js';
+import type { handleServerStreamingCall } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
-import type { IdentitySnapshot } from '../snapshot.ts';
-import type { Evidence, Feed } from './feed.ts';
+import { heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
+import { type ConsumerStatus, type Feed, MAX_CONSUMERS } from './feed.ts';
 import { addHealthService, type HealthService } from './health-service.ts';
-import { type ByteStream, endStream, NewestBroadcast } from './newest-broadcast.ts';
-import { type ClaimedSocket, claimSocket } from './socket.ts';
+import { type ByteStream, type EndStatus, endStream, NewestBroadcast } from './newest-broadcast.ts';
 import { encodeMessages } from './workload-api-messages.ts';
 import {
   checkSecurityHeader,
@@ -14,26 +12,19 @@ import {
   statusOf,
   UNIMPLEMENTED_METHODS,
 } from './workload-api-methods.ts';
-
-/** Requests of the Workload API are empty or a few strings; more is refused. */
-const MAX_REQUEST_BYTES = 64 * 1024;
-
-/** Streams of one connection beyond those that may stay open: calls that are refused, health checks. */
-const SPARE_STREAMS = 16;
+import type { WorkloadEndpoint } from './workload-endpoint.ts';
 
 /** What a {@link WorkloadApiFeed} is made of. */
 export interface WorkloadApiFeedOptions {
-  /** Absolute path of the Unix socket. */
-  readonly socketPath: string;
-  /** Permission bits of the socket. */
-  readonly socketMode: number;
-  /** Streams served at once, over all connections; also the bound on connections. */
-  readonly maxStreams: number;
+  /** Where it is served; does not listen yet. */
+  readonly endpoint: WorkloadEndpoint;
   readonly clock: Clock;
+  /** See {@link Feed}. */
+  readonly onConsumersChange: () => void;
 }
 
 /**
- * The SPIFFE Workload API (X.509 part) on a Unix socket, and gRPC health beside it.
+ * The SPIFFE Workload API (X.509 part), and gRPC health beside it.
  *
  * Every stream gets the newest snapshot at once and again at each change; see `docs/conformance.md` for each rule
  * of the standard and its test. Before the first snapshot streams are refused with UNAVAILABLE, after a withdrawal
@@ -41,40 +32,20 @@ export interface WorkloadApiFeedOptions {
  */
 export class WorkloadApiFeed implements Feed {
   readonly name = 'workload-api';
-  readonly #options: WorkloadApiFeedOptions;
-  readonly #server: Server;
+  readonly #endpoint: WorkloadEndpoint;
   readonly #svids: NewestBroadcast;
   readonly #bundles: NewestBroadcast;
   readonly #health: HealthService;
-  /** Connections by the name that their streams give as peer. */
-  readonly #connections = new Map<string, Socket>();
-  #connectionCount = 0;
   #phase: 'starting' | 'serving' | 'withdrawn' | 'closed' = 'starting';
-  #socket: ClaimedSocket | null = null;
 
-  /** Claims the socket and serves on it. Throws `socket_in_use` or `socket_path_invalid`. */
-  static async open(options: WorkloadApiFeedOptions): Promise<WorkloadApiFeed> {
-    const feed = new WorkloadApiFeed(options);
-    await feed.#listen();
-    return feed;
-  }
-
-  private constructor(options: WorkloadApiFeedOptions) {
-    this.#options = options;
-    this.#server = new Server({
-      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
-      // More than may be open: a stream too many must be refused, not queued by the client's HTTP/2.
-      'grpc.max_concurrent_streams': options.maxStreams + SPARE_STREAMS,
-      'grpc.enable_channelz': 0,
-    });
-    const broadcast = { clock: options.clock, drop: (stream: ByteStream) => this.#drop(stream) };
-    this.#svids = new NewestBroadcast(broadcast);
-    this.#bundles = new NewestBroadcast(broadcast);
-    this.#health = addHealthService(this.#server, {
-      ...broadcast,
-      mayAdd: () => this.#mayAdd(),
-    });
-    this.#server.addService(
+  constructor({ endpoint, clock, onConsumersChange }: WorkloadApiFeedOptions) {
+    this.#endpoint = endpoint;
+    const drop = (stream: ByteStream): void => endpoint.drop(stream);
+    const broadcast = { clock, drop, onReadersChange: onConsumersChange };
+    this.#svids = new NewestBroadcast({ ...broadcast, name: 'FetchX509SVID' });
+    this.#bundles = new NewestBroadcast({ ...broadcast, name: 'FetchX509Bundles' });
+    this.#health = addHealthService(endpoint, clock);
+    endpoint.addService(
       {
         FetchX509SVID: streamMethod('FetchX509SVID'),
         FetchX509Bundles: streamMethod('FetchX509Bundles'),
@@ -88,23 +59,22 @@ export class WorkloadApiFeed implements Feed {
     );
   }
 
-  /** Streams open at this moment. */
-  get streams(): number {
-    return this.#svids.size + this.#bundles.size + this.#health.streams;
-  }
-
-  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<Evidence> {
+  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<void> {
     if (this.#phase === 'closed') throw new KedgeError('feed_failed', 'the Workload API is closed');
     signal.throwIfAborted();
     const messages = encodeMessages(snapshot);
     this.#phase = 'serving';
     this.#health.setServing(true);
+    const held = heldSnapshot(snapshot);
     await Promise.all([
-      this.#svids.send(messages.x509Svid, signal),
-      this.#bundles.send(messages.x509Bundles, signal),
+      this.#svids.send({ bytes: messages.x509Svid, held }, signal),
+      this.#bundles.send({ bytes: messages.x509Bundles, held }, signal),
     ]);
     signal.throwIfAborted();
-    return 'delivered';
+  }
+
+  consumers(): readonly ConsumerStatus[] {
+    return [...this.#svids.consumers(), ...this.#bundles.consumers()].slice(0, MAX_CONSUMERS);
   }
 
   withdraw(): Promise<void> {
@@ -114,45 +84,15 @@ export class WorkloadApiFeed implements Feed {
     return Promise.resolve();
   }
 
-  async close(): Promise<void> {
-    if (this.#phase === 'closed') return;
-    this.#phase = 'closed';
-    await this.#socket?.close();
-    this.#health.setServing(false);
-    this.#end(statusOf(closing()));
-    this.#health.close(statusOf(closing()));
-    // One turn for the statuses to be written, then whoever holds on is cut.
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#server.forceShutdown();
-    for (const connection of this.#connections.values()) connection.destroy();
-  }
-
-  async #listen(): Promise<void> {
-    const { socketPath: path, socketMode: mode, maxStreams: maxConnections } = this.#options;
-    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    this.#socket = await claimSocket({
-      path,
-      mode,
-      maxConnections,
-      onConnection: (connection) => {
-        this.#track(connection);
-        injector.injectConnection(connection);
-      },
-    });
-  }
-
-  /** Names a connection, so that a stream's `getPeer()` leads back to it. */
-  #track(connection: Socket): void {
-    this.#connectionCount += 1;
-    const name = `connection-${this.#connectionCount}`;
-    Object.defineProperty(connection, 'remoteAddress', { value: name });
-    this.#connections.set(name, connection);
-    connection.once('close', () => this.#connections.delete(name));
-    connection.on('error', () => connection.destroy());
-  }
-
-  #drop(stream: ByteStream): void {
-    this.#connections.get(stream.getPeer())?.destroy();
+  /** Ends every stream with UNAVAILABLE; the endpoint is closed by whoever opened it. */
+  close(): Promise<void> {
+    if (this.#phase !== 'closed') {
+      this.#phase = 'closed';
+      this.#health.setServing(false);
+      this.#end(statusOf(closing()));
+      this.#health.close(statusOf(closing()));
+    }
+    return Promise.resolve();
   }
 
   #serve(broadcast: NewestBroadcast): handleServerStreamingCall<Buffer, Buffer> {
@@ -160,7 +100,7 @@ export class WorkloadApiFeed implements Feed {
       try {
         checkSecurityHeader(stream.metadata);
         this.#checkPhase();
-        this.#mayAdd();
+        this.#endpoint.admit(stream);
       } catch (error) {
         endStream(stream, statusOf(error));
         return;
@@ -183,15 +123,7 @@ export class WorkloadApiFeed implements Feed {
     this.#phase satisfies never;
   }
 
-  #mayAdd(): void {
-    const { maxStreams } = this.#options;
-    if (this.streams < maxStreams) return;
-    throw new KedgeError('too_many_streams', `the agent serves ${maxStreams} streams already`, {
-      hint: 'keep one stream per workload open, or raise workloadApiMaxStreams',
-    });
-  }
-
-  #end(status: ReturnType<typeof statusOf>): void {
+  #end(status: EndStatus): void {
     this.#svids.end(status);
     this.#bundles.end(status);
   }

@@ -1,6 +1,6 @@
 import type { Clock } from '../../host/clock.ts';
 import { KEDGE_VERSION } from '../../host/version.ts';
-import type { ReportedState } from '../fleet/reported-state.ts';
+import type { ReportedConsumer, ReportedHeld, ReportedState } from '../fleet/reported-state.ts';
 import {
   type AuditStatus,
   type AuthorityStatus,
@@ -8,7 +8,12 @@ import {
   type InstanceStatus,
   type PolicyStatus,
 } from '../../proto/gen/kedge/v1/admin.ts';
-import { type Report, TrustBundle } from '../../proto/gen/kedge/v1/identity.ts';
+import {
+  type ConsumerReport,
+  type Held,
+  type Report,
+  TrustBundle,
+} from '../../proto/gen/kedge/v1/identity.ts';
 import type { Coverage } from '../authority/coverage.ts';
 import type { Authority, TrustState } from '../authority/trust-state.ts';
 import { coverageOf } from '../fleet/fleet-coverage.ts';
@@ -127,6 +132,27 @@ function reportMessage(state: ReportedState): Report {
       bundleSequence: BigInt(feed.bundleSequence),
       svidSerialNumber: Buffer.from(feed.svidSerialNumber, 'hex'),
       errorCode: feed.errorCode,
+      consumers: feed.consumers.map(consumerMessage),
+      consumerCount: feed.consumerCount,
     })),
+  };
+}
+
+function consumerMessage(consumer: ReportedConsumer): ConsumerReport {
+  const { name, best, errorCode } = consumer;
+  const held = (state: ReportedHeld | null): Held | undefined =>
+    state === null
+      ? undefined
+      : {
+          bundleSequence: BigInt(state.bundleSequence),
+          svidSerialNumber: Buffer.from(state.svidSerialNumber, 'hex'),
+        };
+  return {
+    name,
+    best,
+    delivered: held(consumer.delivered),
+    loaded: held(consumer.loaded),
+    proven: held(consumer.proven),
+    errorCode,
   };
 }

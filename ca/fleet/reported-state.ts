@@ -1,7 +1,14 @@
 import { ERROR_TABLE } from '../../pki/error-table.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
-import { Evidence, type FeedReport, type HeldSvid, type Report } from '../../proto/gen/kedge/v1/identity.ts';
+import {
+  type ConsumerReport,
+  Evidence,
+  type FeedReport,
+  type Held,
+  type HeldSvid,
+  type Report,
+} from '../../proto/gen/kedge/v1/identity.ts';
 
 /** What an agent says it holds, checked. Plain data. */
 export interface ReportedState {
@@ -25,15 +32,38 @@ export interface ReportedSvid {
   readonly notAfterMs: number;
 }
 
-/** What one feed of an agent acknowledged. */
+/** What every consumer of one feed of an agent holds, each at the strongest grade that it can give. */
 export interface ReportedFeed {
   readonly name: string;
   readonly evidence: Evidence;
   readonly bundleSequence: number;
   /** Lower-case hex; empty = none. */
   readonly svidSerialNumber: string;
-  /** Kedge's error code; empty = the newest publication succeeded. */
+  /** Kedge's error code; empty = the newest publication succeeded, and no consumer refused it. */
   readonly errorCode: string;
+  /** Those that are furthest behind. */
+  readonly consumers: readonly ReportedConsumer[];
+  readonly consumerCount: number;
+}
+
+/** What one consumer of a feed holds: one Envoy, one HAProxy, one stream, one hook. */
+export interface ReportedConsumer {
+  readonly name: string;
+  /** The strongest grade that it can give. */
+  readonly best: Evidence;
+  /** The newest of each grade; null = none. */
+  readonly delivered: ReportedHeld | null;
+  readonly loaded: ReportedHeld | null;
+  readonly proven: ReportedHeld | null;
+  /** Kedge's error code; empty = it has taken the newest, or has not answered yet. */
+  readonly errorCode: string;
+}
+
+/** A snapshot as an agent names it. */
+export interface ReportedHeld {
+  readonly bundleSequence: number;
+  /** Lower-case hex. */
+  readonly svidSerialNumber: string;
 }
 
 /** RFC 5280 section 4.1.2.2: a serial number has at most 20 octets. */
@@ -84,19 +114,66 @@ function readFeed(feed: FeedReport): ReportedFeed {
       `${quote(name)} is not a name of up to 64 lower-case letters, digits, '.', '_', '-'`,
     );
   }
-  if (!(evidence >= Evidence.EVIDENCE_UNSPECIFIED && evidence <= Evidence.EVIDENCE_PROVEN)) {
-    throw invalid('feeds.evidence', `${evidence} is not a grade of evidence`);
-  }
-  if (errorCode !== '' && !Object.hasOwn(ERROR_TABLE, errorCode)) {
-    throw invalid('feeds.error_code', `${quote(errorCode)} is not an error code of Kedge`);
+  checkErrorCode('feeds.error_code', errorCode);
+  if (feed.consumers.length > LIMITS.reportConsumers) {
+    throw invalid(
+      'feeds.consumers',
+      `has ${feed.consumers.length} entries, over the limit of ${LIMITS.reportConsumers}`,
+    );
   }
   return {
     name,
-    evidence,
+    evidence: readEvidence('feeds.evidence', evidence),
     bundleSequence: integer('feeds.bundle_sequence', bundleSequence, 0, Number.MAX_SAFE_INTEGER),
     svidSerialNumber: hex('feeds.svid_serial_number', svidSerialNumber, 0, SERIAL_BYTES),
     errorCode,
+    consumers: feed.consumers.map(readConsumer),
+    consumerCount: feed.consumerCount,
   };
+}
+
+function readConsumer({
+  name,
+  best,
+  delivered,
+  loaded,
+  proven,
+  errorCode,
+}: ConsumerReport): ReportedConsumer {
+  if (!/^[\x21-\x7e]{1,64}$/.test(name)) {
+    throw invalid('feeds.consumers.name', 'is not 1 to 64 printable ASCII characters');
+  }
+  checkErrorCode('feeds.consumers.error_code', errorCode);
+  return {
+    name,
+    best: readEvidence('feeds.consumers.best', best),
+    delivered: readHeld(delivered),
+    loaded: readHeld(loaded),
+    proven: readHeld(proven),
+    errorCode,
+  };
+}
+
+function readHeld(held: Held | undefined): ReportedHeld | null {
+  if (held === undefined) return null;
+  const { bundleSequence, svidSerialNumber } = held;
+  return {
+    bundleSequence: integer('feeds.consumers.bundle_sequence', bundleSequence, 0, Number.MAX_SAFE_INTEGER),
+    svidSerialNumber: hex('feeds.consumers.svid_serial_number', svidSerialNumber, 1, SERIAL_BYTES),
+  };
+}
+
+function readEvidence(field: string, evidence: Evidence): Evidence {
+  if (!(evidence >= Evidence.EVIDENCE_UNSPECIFIED && evidence <= Evidence.EVIDENCE_PROVEN)) {
+    throw invalid(field, `${evidence} is not a grade of evidence`);
+  }
+  return evidence;
+}
+
+function checkErrorCode(field: string, errorCode: string): void {
+  if (errorCode !== '' && !Object.hasOwn(ERROR_TABLE, errorCode)) {
+    throw invalid(field, `${quote(errorCode)} is not an error code of Kedge`);
+  }
 }
 
 function integer(field: string, value: bigint, min: number, max: number): number {

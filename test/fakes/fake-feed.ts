@@ -1,4 +1,4 @@
-import type { Evidence, Feed } from '../../agent/feed/feed.ts';
+import type { ConsumerStatus, Feed } from '../../agent/feed/feed.ts';
 import type { IdentitySnapshot } from '../../agent/snapshot.ts';
 
 /** A feed that records what it is told, and answers as a test wants. */
@@ -7,7 +7,8 @@ export class FakeFeed implements Feed {
   /** `publish 1`, `withdraw`, ... in order. */
   readonly log: string[] = [];
   readonly snapshots: IdentitySnapshot[] = [];
-  evidence: Evidence = 'delivered';
+  /** What {@link FakeFeed.consumers} says. */
+  consumerList: readonly ConsumerStatus[] = [];
   /** Answers the next calls; throw to fail, await to be slow. */
   onPublish: (snapshot: IdentitySnapshot, signal: AbortSignal) => Promise<void> | void = () => {};
   onWithdraw: (signal: AbortSignal) => Promise<void> | void = () => {};
@@ -16,16 +17,19 @@ export class FakeFeed implements Feed {
     this.name = name;
   }
 
-  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<Evidence> {
+  async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<void> {
     this.log.push(`publish ${snapshot.generation}`);
     await this.onPublish(snapshot, signal);
     this.snapshots.push(snapshot);
-    return this.evidence;
   }
 
   async withdraw(signal: AbortSignal): Promise<void> {
     this.log.push('withdraw');
     await this.onWithdraw(signal);
+  }
+
+  consumers(): readonly ConsumerStatus[] {
+    return this.consumerList;
   }
 
   close(): Promise<void> {

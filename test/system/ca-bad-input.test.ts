@@ -256,6 +256,8 @@ describe('Watch refuses, and the CA goes on, after', () => {
             bundleSequence: 0n,
             svidSerialNumber: new Uint8Array(0),
             errorCode: '',
+            consumers: [],
+            consumerCount: 0,
           })),
         }),
       ],

@@ -8,6 +8,7 @@ import { drawRenewal, expiryOf } from '../../../agent/renewal.ts';
 import type { BundleSnapshot } from '../../../agent/snapshot.ts';
 import { type Log, silentLog } from '../../../host/log.ts';
 import { MetricsRegistry } from '../../../host/metrics.ts';
+import { Wakeup } from '../../../host/wakeup.ts';
 import { KedgeError } from '../../../pki/kedge-error.ts';
 import { bundleOf } from '../../fakes/fake-ca.ts';
 import { FakeFeed, hang } from '../../fakes/fake-feed.ts';
@@ -80,6 +81,7 @@ describe('the agent', () => {
     agent = new Agent({
       source,
       feeds: [feed],
+      reportWakeup: new Wakeup(),
       trustDomain: EXAMPLE_ORG,
       trust,
       agentVersion: '0.0.0',

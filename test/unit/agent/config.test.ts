@@ -41,7 +41,7 @@ describe('the configuration of the agent', () => {
         tokenFile: '/token',
         bootstrapBundle: '/bundle.pem',
         issueTimeoutMs: 10_000,
-        workloadApi: { socketPath: '/run/agent.sock', socketMode: 0o660, maxStreams: 128 },
+        workloadApi: { socketPaths: ['/run/agent.sock'], socketMode: 0o660, maxStreams: 128 },
         logLevel: 'info',
       },
     );
@@ -68,7 +68,11 @@ describe('the configuration of the agent', () => {
     assert.equal(config.caAddress, '[::1]:9000');
     assert.equal(config.expectedId?.toString(), 'spiffe://example.org/web');
     assert.equal(config.issueTimeoutMs, 3_000);
-    assert.deepEqual(config.workloadApi, { socketPath: '/run/agent.sock', socketMode: 0o600, maxStreams: 5 });
+    assert.deepEqual(config.workloadApi, {
+      socketPaths: ['/run/agent.sock'],
+      socketMode: 0o600,
+      maxStreams: 5,
+    });
     assert.deepEqual(config.files, {
       folder: '/files',
       keyMode: 0o640,
@@ -107,7 +111,7 @@ describe('the configuration of the agent', () => {
 
   it('takes the address of the socket as workloads write it', async () => {
     for (const socket of ['unix:///run/agent.sock', 'unix:/run/agent.sock', '/run/agent.sock']) {
-      assert.equal((await load({ socket })).workloadApi?.socketPath, '/run/agent.sock');
+      assert.equal((await load({ socket })).workloadApi?.socketPaths[0], '/run/agent.sock');
     }
   });
 

@@ -1,12 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { after as later, instantOf } from '../../../agent/deadline.ts';
-import {
-  FeedPublisher,
-  type FeedStatus,
-  PUBLISH_TIMEOUT_MS,
-  type Publication,
-} from '../../../agent/publisher.ts';
+import type { FeedStatus } from '../../../agent/evidence.ts';
+import { FeedPublisher, PUBLISH_TIMEOUT_MS, type Publication } from '../../../agent/publisher.ts';
 import type { IdentitySnapshot } from '../../../agent/snapshot.ts';
 import { silentLog } from '../../../host/log.ts';
 import { KedgeError } from '../../../pki/kedge-error.ts';
@@ -61,7 +57,6 @@ describe('the publisher of a feed', () => {
     await clock.advance(60_000);
     assert.deepEqual(feed.log, ['publish 1']);
     assert.equal(status().inPlace?.generation, 1);
-    assert.equal(status().evidence, 'delivered');
     assert.deepEqual(results, ['ok']);
   });
 
@@ -154,6 +149,61 @@ describe('the publisher of a feed', () => {
     publisher.offer(publication(2));
     await clock.advance(60_000);
     assert.ok(feed.log.includes('withdraw'));
+  });
+
+  it('withdraws at the very expiry, however long the next try to publish is away', async () => {
+    publisher.offer(publication(1, 100_000));
+    await settle();
+    feed.onPublish = () => {
+      throw new KedgeError('file_unwritable', 'read-only');
+    };
+    publisher.offer(publication(2));
+    // By now the tries to publish are many seconds apart.
+    await clock.advance(99_999);
+    assert.ok(!feed.log.includes('withdraw'));
+    await clock.advance(1);
+    assert.equal(feed.log.at(-1), 'withdraw');
+  });
+
+  it('tries to withdraw again within a second, however long the next try to publish is away', async () => {
+    publisher.offer(publication(1, 100_000));
+    await settle();
+    const refuse = (): never => {
+      throw new KedgeError('file_unwritable', 'read-only');
+    };
+    feed.onPublish = refuse;
+    feed.onWithdraw = refuse;
+    publisher.offer(publication(2));
+    await clock.advance(160_000);
+    feed.onWithdraw = () => {};
+    const before = feed.log.filter((line) => line === 'withdraw').length;
+    await clock.advance(1_000);
+    assert.equal(feed.log.filter((line) => line === 'withdraw').length, before + 1);
+    assert.equal(status().inPlace, null);
+  });
+
+  it('publishes while it cannot withdraw: that puts what has expired out of reach too', async () => {
+    publisher.offer(publication(1, 1_000));
+    await settle();
+    feed.onWithdraw = () => {
+      throw new KedgeError('file_unwritable', 'busy');
+    };
+    await clock.advance(1_000);
+    publisher.offer(publication(2));
+    await clock.advance(60_000);
+    const withdrawals = feed.log.filter((line) => line === 'withdraw').length;
+    assert.equal(status().inPlace?.generation, 2);
+    await clock.advance(60_000);
+    assert.equal(feed.log.filter((line) => line === 'withdraw').length, withdrawals);
+  });
+
+  it('gives up a publication that hangs when the snapshot before it expires', async () => {
+    publisher.offer(publication(1, 1_000));
+    await settle();
+    feed.onPublish = (_snapshot, signal) => hang(signal);
+    publisher.offer(publication(2));
+    await clock.advance(1_000);
+    assert.deepEqual(feed.log, ['publish 1', 'publish 2', 'withdraw']);
   });
 
   it('leaves files whose hook failed in place until their own expiry', async () => {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import type { FeedStatus } from '../../../agent/publisher.ts';
+import type { FeedStatus } from '../../../agent/evidence.ts';
+import type { ConsumerStatus } from '../../../agent/feed/feed.ts';
 import { buildReport } from '../../../agent/report.ts';
-import type { IdentitySnapshot } from '../../../agent/snapshot.ts';
+import { heldSnapshot, type IdentitySnapshot } from '../../../agent/snapshot.ts';
 import { Evidence } from '../../../proto/gen/kedge/v1/identity.ts';
 import { SnapshotFactory } from '../../support/snapshots.ts';
 
@@ -16,7 +17,7 @@ describe('the report of an agent', () => {
   const feed = (inPlace: IdentitySnapshot | null, rest: Partial<FeedStatus> = {}): FeedStatus => ({
     name: 'workload-api',
     inPlace,
-    evidence: inPlace === null ? null : 'delivered',
+    consumers: [],
     errorCode: null,
     ...rest,
   });
@@ -51,27 +52,87 @@ describe('the report of an agent', () => {
     assert.equal(report([feed(newer), feed(null, { name: 'files' })]).svid, undefined);
   });
 
-  it('says of each feed what it has, how surely, and what failed', () => {
+  const consumer = (change: Partial<ConsumerStatus>): ConsumerStatus => ({
+    name: 'envoy-1',
+    best: 'loaded',
+    delivered: heldSnapshot(newer),
+    loaded: heldSnapshot(newer),
+    errorCode: null,
+    ...change,
+  });
+
+  it('says the oldest that any consumer has acknowledged, at the best grade that it can give', () => {
+    const rows: readonly (readonly [change: Partial<ConsumerStatus>, sequence: bigint])[] = [
+      [{}, 2n],
+      [{ loaded: heldSnapshot(older) }, 1n],
+      [{ loaded: heldSnapshot(older), best: 'delivered' }, 2n],
+      [{ delivered: heldSnapshot(older), loaded: null, best: 'delivered' }, 1n],
+      // It has only just come, and will be given what is in place.
+      [{ delivered: null, loaded: null }, 2n],
+      // It refused, and may go on with what it had before we knew it.
+      [{ loaded: null, errorCode: 'feed_failed' }, 0n],
+      [{ loaded: heldSnapshot(older), errorCode: 'feed_failed' }, 1n],
+    ];
+    for (const [change, sequence] of rows) {
+      const { bundleSequence } = report([feed(newer, { consumers: [consumer(change)] })]);
+      assert.equal(bundleSequence, sequence, JSON.stringify(Object.keys(change)));
+    }
+  });
+
+  it('says of each feed what all its consumers have, at which grade, and what failed', () => {
     const { feeds } = report([
-      feed(older, { name: 'files', evidence: 'loaded', errorCode: 'hook_failed' }),
-      feed(null),
+      feed(newer, {
+        name: 'sds',
+        consumers: [
+          consumer({}),
+          consumer({ name: 'envoy-2', loaded: heldSnapshot(older), errorCode: 'feed_failed' }),
+        ],
+      }),
+      feed(null, { errorCode: 'file_unwritable' }),
     ]);
+    const held = (sequence: bigint, { svid }: IdentitySnapshot) => ({
+      bundleSequence: sequence,
+      svidSerialNumber: svid.serialNumber,
+    });
+    const common = { best: Evidence.EVIDENCE_LOADED, proven: undefined };
     assert.deepEqual(feeds, [
       {
-        name: 'files',
+        name: 'sds',
         evidence: Evidence.EVIDENCE_LOADED,
-        bundleSequence: 1n,
-        svidSerialNumber: older.svid.serialNumber,
-        errorCode: 'hook_failed',
+        ...held(1n, older),
+        errorCode: 'feed_failed',
+        consumers: [
+          {
+            ...common,
+            name: 'envoy-2',
+            delivered: held(2n, newer),
+            loaded: held(1n, older),
+            errorCode: 'feed_failed',
+          },
+          { ...common, name: 'envoy-1', delivered: held(2n, newer), loaded: held(2n, newer), errorCode: '' },
+        ],
+        consumerCount: 2,
       },
       {
         name: 'workload-api',
         evidence: Evidence.EVIDENCE_UNSPECIFIED,
         bundleSequence: 0n,
         svidSerialNumber: new Uint8Array(0),
-        errorCode: '',
+        errorCode: 'file_unwritable',
+        consumers: [],
+        consumerCount: 0,
       },
     ]);
+  });
+
+  it('names the weakest grade among the consumers, and at most eight of them', () => {
+    const many = Array.from({ length: 20 }, (_, index) => consumer({ name: `envoy-${index}` }));
+    const [mixed] = report([
+      feed(newer, { consumers: [consumer({}), consumer({ best: 'delivered' })] }),
+    ]).feeds;
+    const [full] = report([feed(newer, { consumers: many })]).feeds;
+    assert.equal(mixed?.evidence, Evidence.EVIDENCE_DELIVERED);
+    assert.deepEqual([full?.consumers.length, full?.consumerCount], [8, 20]);
   });
 
   it('says the skew of the clock in whole milliseconds, where it was measured', () => {

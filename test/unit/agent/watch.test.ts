@@ -86,6 +86,19 @@ describe('watching the CA', () => {
     assert.equal(bundles[0]?.sequence, 1n);
   });
 
+  it('begins a new stream when what is held went back: evidence on one stream only grows', async () => {
+    report = reportOf(3n);
+    start();
+    await until(() => ca.reports.length === 1);
+    const [first] = ca.watches;
+    report = reportOf(0n);
+    wakeup.wake();
+    await until(() => ca.reports.length === 2);
+    assert.deepEqual(sequences(), [3n, 0n]);
+    await until(() => ca.watches.size === 1);
+    assert.ok(first !== undefined && !ca.watches.has(first));
+  });
+
   it('reports each change, and nothing that is no change', async () => {
     start();
     await until(() => ca.reports.length === 1);

@@ -100,6 +100,8 @@ describe('laggingReason', () => {
             bundleSequence: 6n,
             svidSerialNumber: Uint8Array.of(),
             errorCode: 'hook_failed',
+            consumers: [],
+            consumerCount: 0,
           },
         ],
       }),

@@ -97,14 +97,40 @@ export interface HeldSvid {
   notAfterMs: bigint;
 }
 
+/** What every consumer of one feed holds, each taken at the strongest grade that it can give. */
 export interface FeedReport {
   /** As configured at the agent, for example "workload-api" or "files". */
   name: string;
+  /** The weakest of those grades. */
   evidence: Evidence;
   bundleSequence: bigint;
   svidSerialNumber: Uint8Array;
-  /** Kedge's error code of the newest failed publication, empty = none. */
+  /** Kedge's error code of the newest failed publication, or of a consumer that refused; empty = none. */
   errorCode: string;
+  /** At most 8, those that are furthest behind. */
+  consumers: ConsumerReport[];
+  /** How many the agent keeps track of, at most 64. */
+  consumerCount: number;
+}
+
+/** One consumer of a feed: one Envoy, one HAProxy, one stream, one hook. */
+export interface ConsumerReport {
+  name: string;
+  /** The strongest grade that it can give. */
+  best: Evidence;
+  /** The newest snapshot of each grade; absent = none. */
+  delivered: Held | undefined;
+  loaded: Held | undefined;
+  proven:
+    | Held
+    | undefined;
+  /** Kedge's error code of why it has not taken the newest; empty = it has, or has not answered yet. */
+  errorCode: string;
+}
+
+export interface Held {
+  bundleSequence: bigint;
+  svidSerialNumber: Uint8Array;
 }
 
 export interface WatchResponse {
@@ -620,7 +646,15 @@ export const HeldSvid: MessageFns<HeldSvid> = {
 };
 
 function createBaseFeedReport(): FeedReport {
-  return { name: "", evidence: 0, bundleSequence: 0n, svidSerialNumber: new Uint8Array(0), errorCode: "" };
+  return {
+    name: "",
+    evidence: 0,
+    bundleSequence: 0n,
+    svidSerialNumber: new Uint8Array(0),
+    errorCode: "",
+    consumers: [],
+    consumerCount: 0,
+  };
 }
 
 export const FeedReport: MessageFns<FeedReport> = {
@@ -642,6 +676,12 @@ export const FeedReport: MessageFns<FeedReport> = {
     }
     if (message.errorCode !== "") {
       writer.uint32(42).string(message.errorCode);
+    }
+    for (const v of message.consumers) {
+      ConsumerReport.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.consumerCount !== 0) {
+      writer.uint32(56).uint32(message.consumerCount);
     }
     return writer;
   },
@@ -697,6 +737,183 @@ export const FeedReport: MessageFns<FeedReport> = {
             }
 
             message.errorCode = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.consumers.push(ConsumerReport.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.consumerCount = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseConsumerReport(): ConsumerReport {
+  return { name: "", best: 0, delivered: undefined, loaded: undefined, proven: undefined, errorCode: "" };
+}
+
+export const ConsumerReport: MessageFns<ConsumerReport> = {
+  encode(message: ConsumerReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.best !== 0) {
+      writer.uint32(16).int32(message.best);
+    }
+    if (message.delivered !== undefined) {
+      Held.encode(message.delivered, writer.uint32(26).fork()).join();
+    }
+    if (message.loaded !== undefined) {
+      Held.encode(message.loaded, writer.uint32(34).fork()).join();
+    }
+    if (message.proven !== undefined) {
+      Held.encode(message.proven, writer.uint32(42).fork()).join();
+    }
+    if (message.errorCode !== "") {
+      writer.uint32(50).string(message.errorCode);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConsumerReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConsumerReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.best = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.delivered = Held.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.loaded = Held.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.proven = Held.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.errorCode = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseHeld(): Held {
+  return { bundleSequence: 0n, svidSerialNumber: new Uint8Array(0) };
+}
+
+export const Held: MessageFns<Held> = {
+  encode(message: Held, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.bundleSequence !== 0n) {
+      if (BigInt.asUintN(64, message.bundleSequence) !== message.bundleSequence) {
+        throw new globalThis.Error("value provided for field message.bundleSequence of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.bundleSequence);
+    }
+    if (message.svidSerialNumber.length !== 0) {
+      writer.uint32(18).bytes(message.svidSerialNumber);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Held {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeld();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.bundleSequence = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.svidSerialNumber = reader.bytes();
             continue;
           }
         }

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -14,7 +15,7 @@ import {
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { FILE_NAMES, FilesFeed, type FilesFeedOptions } from '../../../../agent/feed/files-feed.ts';
-import type { IdentitySnapshot } from '../../../../agent/snapshot.ts';
+import { heldSnapshot, type IdentitySnapshot } from '../../../../agent/snapshot.ts';
 import { systemClock } from '../../../../host/clock.ts';
 import { silentLog } from '../../../../host/log.ts';
 import { parseBundleDocument } from '../../../../pki/bundle-document.ts';
@@ -40,6 +41,7 @@ const open = (folder: string, options: Partial<FilesFeedOptions> = {}): Promise<
     bundleDocument: false,
     clock: systemClock,
     log: silentLog,
+    onConsumersChange: () => {},
     ...options,
   });
 const read = (folder: string, name: string): string => readFileSync(join(folder, name), 'utf8');
@@ -238,7 +240,11 @@ describe('the files feed', () => {
       const folder = newFolder();
       const seen = join(root, 'seen.crt');
       const feed = await open(folder, sh(`cp "$KEDGE_FILES_FOLDER/tls.crt" ${seen}`));
-      assert.equal(await feed.publish(first, signal), 'loaded');
+      await feed.publish(first, signal);
+      const held = heldSnapshot(first);
+      assert.deepEqual(feed.consumers(), [
+        { name: 'sh', best: 'loaded', delivered: held, loaded: held, errorCode: null },
+      ]);
       assert.equal(readFileSync(seen, 'utf8'), read(folder, FILE_NAMES.chain));
     });
 
@@ -247,9 +253,16 @@ describe('the files feed', () => {
       const marker = join(root, 'ready');
       const feed = await open(folder, sh(`test -e ${marker}`));
       await expectRejection('hook_failed', feed.publish(first, signal));
+      const [refused] = feed.consumers();
+      assert.deepEqual(
+        [refused?.delivered?.generation, refused?.loaded, refused?.errorCode],
+        [1, null, 'hook_failed'],
+      );
       const version = readlinkSync(join(folder, '..data'));
       writeFileSync(marker, '');
-      assert.equal(await feed.publish(first, signal), 'loaded');
+      await feed.publish(first, signal);
+      const [loaded] = feed.consumers();
+      assert.deepEqual([loaded?.loaded?.generation, loaded?.errorCode], [1, null]);
       assert.equal(readlinkSync(join(folder, '..data')), version);
     });
 
@@ -293,6 +306,21 @@ describe('the files feed', () => {
       await (await open(folder)).publish(first, signal);
       await open(folder, { clock: new ManualClock(Date.now() + 2 * HOUR_MS) });
       assert.deepEqual(readdirSync(folder), []);
+    });
+
+    it('tries again until they are gone', async () => {
+      const folder = newFolder();
+      // A folder where the link should be: it cannot be removed as the link can.
+      mkdirSync(join(folder, '..data'), { recursive: true });
+      writeFileSync(join(folder, '..data', FILE_NAMES.chain), 'rubbish');
+      symlinkSync(join('..data', FILE_NAMES.chain), join(folder, FILE_NAMES.chain));
+      const clock = new ManualClock(Date.now());
+      const feed = await open(folder, { clock });
+      await clock.advance(5_000);
+      assert.ok(existsSync(join(folder, FILE_NAMES.chain)));
+      rmSync(join(folder, '..data'), { recursive: true });
+      while (readdirSync(folder).length > 0) await clock.advance(1_000);
+      await feed.close();
     });
 
     it('removes them at once when they cannot be read', async () => {

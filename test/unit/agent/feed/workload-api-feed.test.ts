@@ -5,7 +5,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { type ServiceError, status } from '@grpc/grpc-js';
-import { WorkloadApiFeed } from '../../../../agent/feed/workload-api-feed.ts';
+import type { WorkloadApiFeed } from '../../../../agent/feed/workload-api-feed.ts';
+import type { WorkloadEndpoint } from '../../../../agent/feed/workload-endpoint.ts';
 import type { IdentitySnapshot } from '../../../../agent/snapshot.ts';
 import { systemClock } from '../../../../host/clock.ts';
 import { HealthCheckResponse_ServingStatus as Health } from '../../../../proto/gen/grpc/health/v1/health.ts';
@@ -16,6 +17,7 @@ import { expectRejection } from '../../../support/expect-code.ts';
 import { ManualClock, settle } from '../../../support/manual-clock.ts';
 import { SnapshotFactory } from '../../../support/snapshots.ts';
 import { suiteFolder } from '../../../support/suite-folder.ts';
+import { openWorkloadApi } from '../../../support/workload-api.ts';
 import { headers, WorkloadClient } from '../../../support/workload-client.ts';
 
 const signal = new AbortController().signal;
@@ -28,12 +30,7 @@ const newSocketPath = (): string => {
 
 feedConformance('the Workload API', async () => {
   const socketPath = newSocketPath();
-  const feed = await WorkloadApiFeed.open({
-    socketPath,
-    socketMode: 0o660,
-    maxStreams: 8,
-    clock: systemClock,
-  });
+  const { feed, endpoint } = await openWorkloadApi({ socketPath, maxStreams: 8, clock: systemClock });
   const served = async (): Promise<X509SVIDResponse | null> => {
     const client = new WorkloadClient(socketPath);
     const stream = client.fetchX509Svid();
@@ -48,6 +45,7 @@ feedConformance('the Workload API', async () => {
   };
   return {
     feed,
+    close: () => endpoint.close(),
     async servedSerial() {
       const certificate = leafOf(await served());
       return certificate === null ? null : certificate.serialNumber.toLowerCase();
@@ -70,6 +68,7 @@ describe('the Workload API', () => {
   let factory: SnapshotFactory;
   let snapshots: IdentitySnapshot[];
   let feed: WorkloadApiFeed;
+  let endpoint: WorkloadEndpoint;
   let client: WorkloadClient;
   let clock: ManualClock;
   let socketPath: string;
@@ -81,12 +80,13 @@ describe('the Workload API', () => {
   beforeEach(async () => {
     clock = new ManualClock();
     socketPath = newSocketPath();
-    feed = await WorkloadApiFeed.open({ socketPath, socketMode: 0o660, maxStreams: 4, clock });
+    ({ feed, endpoint } = await openWorkloadApi({ socketPath, maxStreams: 4, clock }));
     client = new WorkloadClient(socketPath);
   });
   afterEach(async () => {
     client.close();
     await feed.close();
+    await endpoint.close();
   });
   const publish = async (generation: number): Promise<IdentitySnapshot> => {
     const snapshot = snapshots[generation - 1];
@@ -199,7 +199,7 @@ describe('the Workload API', () => {
         await stream.next();
         await feed.withdraw();
         assert.equal((await stream.failure()).code, status.PERMISSION_DENIED);
-        assert.equal(feed.streams, 0);
+        assert.equal(endpoint.streams, 0);
       });
     }
 
@@ -332,7 +332,7 @@ describe('the Workload API', () => {
       const refused = await client.fetchX509Bundles().failure();
       assert.equal(refused.code, status.RESOURCE_EXHAUSTED);
       streams[0]?.cancel();
-      while (feed.streams === 4) await settle();
+      while (endpoint.streams === 4) await settle();
       const stream = client.fetchX509Bundles();
       await stream.next();
       for (const open of [...streams, stream]) open.cancel();
@@ -343,7 +343,7 @@ describe('the Workload API', () => {
       const stream = client.fetchX509Svid();
       await stream.next();
       stream.cancel();
-      while (feed.streams > 0) await settle();
+      while (endpoint.streams > 0) await settle();
     });
 
     it('of a client that vanishes are forgotten', async () => {
@@ -357,9 +357,9 @@ describe('the Workload API', () => {
       });
       request.end(Buffer.alloc(5));
       await new Promise((resolve) => request.once('data', resolve));
-      assert.equal(feed.streams, 1);
+      assert.equal(endpoint.streams, 1);
       other.destroy();
-      while (feed.streams > 0) await settle();
+      while (endpoint.streams > 0) await settle();
     });
 
     it('end with UNAVAILABLE when the agent closes, and the socket is gone', async () => {
@@ -367,11 +367,38 @@ describe('the Workload API', () => {
       const stream = client.fetchX509Svid();
       await stream.next();
       await feed.close();
+      await endpoint.close();
       assert.equal((await stream.failure()).code, status.UNAVAILABLE);
       await assert.rejects(
         new Promise((_resolve, reject) => connect(socketPath).once('error', reject)),
         /ENOENT/,
       );
+    });
+  });
+
+  describe('its consumers', () => {
+    it('are its streams, each with the newest snapshot that was written to it', async () => {
+      await publish(1);
+      assert.deepEqual(feed.consumers(), []);
+      const streams = [client.fetchX509Svid(), client.fetchX509Bundles()];
+      await Promise.all(streams.map((stream) => stream.next()));
+      const held = (): (readonly [string, number | undefined])[] =>
+        feed.consumers().map(({ name, delivered }) => [name, delivered?.generation]);
+      assert.deepEqual(held(), [
+        ['FetchX509SVID-1', 1],
+        ['FetchX509Bundles-1', 1],
+      ]);
+      const renewed = snapshots[1] ?? assert.fail();
+      // To the second stream this is nothing new, so nothing is sent; it holds the newest all the same.
+      await feed.publish({ generation: 2, svid: renewed.svid, bundle: factory.bundle(1n) }, signal);
+      assert.deepEqual(held(), [
+        ['FetchX509SVID-1', 2],
+        ['FetchX509Bundles-1', 2],
+      ]);
+      streams[0]?.cancel();
+      while (endpoint.streams > 1) await settle();
+      assert.deepEqual(held(), [['FetchX509Bundles-1', 2]]);
+      streams[1]?.cancel();
     });
   });
 
@@ -393,7 +420,7 @@ describe('the Workload API', () => {
       });
       request.on('error', () => {});
       request.end(Buffer.alloc(5));
-      while (feed.streams === 0) await settle();
+      while (endpoint.streams === 0) await settle();
       return { closed, destroy: () => session.destroy() };
     };
 
@@ -404,10 +431,10 @@ describe('the Workload API', () => {
       await stream.next();
       const publishing = publish(2);
       await stream.next();
-      assert.equal(feed.streams, 2);
+      assert.equal(endpoint.streams, 2);
       await clock.advance(2_000);
       await publishing;
-      assert.equal(feed.streams, 1);
+      assert.equal(endpoint.streams, 1);
       await stalled.closed;
       stream.cancel();
     });
@@ -423,7 +450,7 @@ describe('the Workload API', () => {
       await clock.advance(2_000);
       await last;
       await stalled.closed;
-      assert.equal(feed.streams, 0);
+      assert.equal(endpoint.streams, 0);
     });
 
     it('is cut off when the identity is withdrawn: what is in flight never reaches it', async () => {
@@ -431,7 +458,7 @@ describe('the Workload API', () => {
       const stalled = await stalledStream();
       await feed.withdraw();
       await stalled.closed;
-      assert.equal(feed.streams, 0);
+      assert.equal(endpoint.streams, 0);
     });
   });
 

@@ -53,7 +53,26 @@ const report = (bundleSequence: number, authorityKeyId: string): FleetInstance['
   bundleSequence,
   svid: { serialNumber: '7f01', authorityKeyId, notAfterMs: 5_000 },
   clockSkewMs: -3,
-  feeds: [{ name: 'files', evidence: 2, bundleSequence, svidSerialNumber: '7f01', errorCode: 'hook_failed' }],
+  feeds: [
+    {
+      name: 'files',
+      evidence: 2,
+      bundleSequence,
+      svidSerialNumber: '7f01',
+      errorCode: 'hook_failed',
+      consumers: [
+        {
+          name: 'reload',
+          best: 2,
+          delivered: { bundleSequence, svidSerialNumber: '7f01' },
+          loaded: null,
+          proven: null,
+          errorCode: 'hook_failed',
+        },
+      ],
+      consumerCount: 1,
+    },
+  ],
 });
 
 async function statusOf(instances: readonly FleetInstance[]): Promise<GetStatusResponse> {

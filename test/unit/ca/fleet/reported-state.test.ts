@@ -3,7 +3,13 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { readReport } from '../../../../ca/fleet/reported-state.ts';
 import { isKedgeError } from '../../../../pki/kedge-error.ts';
-import { type FeedReport, type HeldSvid, Report } from '../../../../proto/gen/kedge/v1/identity.ts';
+import {
+  type ConsumerReport,
+  type Evidence,
+  type FeedReport,
+  type HeldSvid,
+  Report,
+} from '../../../../proto/gen/kedge/v1/identity.ts';
 import { expectCode } from '../../../support/expect-code.ts';
 import { checkProperty } from '../../../support/property.ts';
 
@@ -13,6 +19,16 @@ const FEED: FeedReport = {
   bundleSequence: 4n,
   svidSerialNumber: Buffer.from('7f01', 'hex'),
   errorCode: '',
+  consumers: [],
+  consumerCount: 0,
+};
+const CONSUMER: ConsumerReport = {
+  name: 'envoy-1',
+  best: 2,
+  delivered: { bundleSequence: 4n, svidSerialNumber: Buffer.from('7f01', 'hex') },
+  loaded: undefined,
+  proven: undefined,
+  errorCode: 'feed_failed',
 };
 const SVID: HeldSvid = {
   serialNumber: Buffer.from('7f01', 'hex'),
@@ -36,9 +52,31 @@ describe('a report', () => {
       svid: { serialNumber: '7f01', authorityKeyId: 'abcd', notAfterMs: 1_800_000_000_000 },
       clockSkewMs: -12,
       feeds: [
-        { name: 'workload-api', evidence: 2, bundleSequence: 4, svidSerialNumber: '7f01', errorCode: '' },
+        {
+          name: 'workload-api',
+          evidence: 2,
+          bundleSequence: 4,
+          svidSerialNumber: '7f01',
+          errorCode: '',
+          consumers: [],
+          consumerCount: 0,
+        },
       ],
     });
+  });
+
+  it('says of each consumer what it holds at each grade', () => {
+    const { feeds } = readReport(reportOf({ feeds: [{ ...FEED, consumers: [CONSUMER], consumerCount: 1 }] }));
+    assert.deepEqual(feeds[0]?.consumers, [
+      {
+        name: 'envoy-1',
+        best: 2,
+        delivered: { bundleSequence: 4, svidSerialNumber: '7f01' },
+        loaded: null,
+        proven: null,
+        errorCode: 'feed_failed',
+      },
+    ]);
   });
 
   it('of an agent that has nothing yet is one too', () => {
@@ -49,9 +87,42 @@ describe('a report', () => {
   });
 
   const feed = (change: Partial<FeedReport>): Partial<Report> => ({ feeds: [{ ...FEED, ...change }] });
+  const consumers = (list: readonly ConsumerReport[]): Partial<Report> => feed({ consumers: [...list] });
   const held = (change: Partial<HeldSvid>): Partial<Report> => ({ svid: { ...SVID, ...change } });
   const rows: readonly { readonly name: string; readonly change: Partial<Report>; readonly field: RegExp }[] =
     [
+      {
+        name: 'nine consumers of a feed',
+        change: consumers(Array.from({ length: 9 }, () => CONSUMER)),
+        field: /consumers/,
+      },
+      {
+        name: 'a consumer with no name',
+        change: consumers([{ ...CONSUMER, name: '' }]),
+        field: /consumers.name/,
+      },
+      {
+        name: 'a consumer whose name holds a line break',
+        change: consumers([{ ...CONSUMER, name: 'a\nb' }]),
+        field: /consumers.name/,
+      },
+      {
+        name: 'a consumer with a grade that there is not',
+        change: consumers([{ ...CONSUMER, best: 4 as Evidence }]),
+        field: /consumers.best/,
+      },
+      {
+        name: 'a consumer with an error code that there is not',
+        change: consumers([{ ...CONSUMER, errorCode: 'no_such_code' }]),
+        field: /consumers.error_code/,
+      },
+      {
+        name: 'a consumer that holds an SVID without a serial number',
+        change: consumers([
+          { ...CONSUMER, loaded: { bundleSequence: 1n, svidSerialNumber: new Uint8Array(0) } },
+        ]),
+        field: /consumers.svid_serial_number/,
+      },
       {
         name: 'an agent version of 65 characters',
         change: { agentVersion: 'v'.repeat(65) },

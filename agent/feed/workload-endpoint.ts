@@ -1,0 +1,129 @@
+import type { Socket } from 'node:net';
+import {
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { KedgeError } from '../../pki/kedge-error.ts';
+import { type ClaimedSocket, claimSocket } from './socket.ts';
+
+/** Requests are a few strings, or what an Envoy says of itself; more is refused. */
+const MAX_REQUEST_BYTES = 64 * 1024;
+/** Streams of one connection beyond those that may stay open: calls that are refused, health checks. */
+const SPARE_STREAMS = 16;
+
+/** What a {@link WorkloadEndpoint} is made of. */
+export interface WorkloadEndpointOptions {
+  /** Absolute paths of the Unix sockets; each serves the same. */
+  readonly socketPaths: readonly string[];
+  /** Permission bits of the sockets. */
+  readonly socketMode: number;
+  /** Streams served at once, over all services and connections; also the bound on connections of each socket. */
+  readonly maxStreams: number;
+}
+
+/** A stream of a service on the endpoint, whatever its messages. */
+export interface EndpointStream {
+  /** Names the connection, see {@link WorkloadEndpoint.drop}. */
+  getPeer(): string;
+  once(event: 'cancelled' | 'finish' | 'error', listener: () => void): unknown;
+}
+
+/**
+ * The gRPC server on the agent's Unix sockets (SPIFFE_Workload_Endpoint.md section 3): the Workload API and what is
+ * served beside it. Services are added first, then it listens.
+ *
+ * It bounds what all services together may hold: connections, streams, the bytes of a request.
+ */
+export class WorkloadEndpoint {
+  readonly #options: WorkloadEndpointOptions;
+  readonly #server: Server;
+  /** Connections by the name that their streams give as peer. */
+  readonly #connections = new Map<string, Socket>();
+  #connectionCount = 0;
+  #streams = 0;
+  #sockets: ClaimedSocket[] = [];
+  #closed = false;
+
+  constructor(options: WorkloadEndpointOptions) {
+    this.#options = options;
+    this.#server = new Server({
+      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+      // More than may be open: a stream too many must be refused, not queued by the client's HTTP/2.
+      'grpc.max_concurrent_streams': options.maxStreams + SPARE_STREAMS,
+      'grpc.enable_channelz': 0,
+    });
+  }
+
+  /** Adds a service, before {@link WorkloadEndpoint.listen}. */
+  addService(definitions: ServiceDefinition, handlers: UntypedServiceImplementation): void {
+    this.#server.addService(definitions, handlers);
+  }
+
+  /** Streams that are open at this moment, over all services. */
+  get streams(): number {
+    return this.#streams;
+  }
+
+  /** Counts a stream for as long as it is open. Throws `too_many_streams`; then it is for the caller to end. */
+  admit(stream: EndpointStream): void {
+    const { maxStreams } = this.#options;
+    if (this.#streams >= maxStreams) {
+      throw new KedgeError('too_many_streams', `the agent serves ${maxStreams} streams already`, {
+        hint: 'keep one stream per workload open, or raise maxStreams',
+      });
+    }
+    this.#streams += 1;
+    let open = true;
+    const leave = (): void => {
+      if (open) this.#streams -= 1;
+      open = false;
+    };
+    for (const event of ['cancelled', 'finish', 'error'] as const) stream.once(event, leave);
+  }
+
+  /** Cuts the connection of a stream whose reader has stalled: what is in flight never reaches it. */
+  drop(stream: EndpointStream): void {
+    this.#connections.get(stream.getPeer())?.destroy();
+  }
+
+  /** Claims the sockets and serves on them: all, or none. Throws `socket_in_use` or `socket_path_invalid`. */
+  async listen(): Promise<void> {
+    const { socketPaths, socketMode: mode, maxStreams: maxConnections } = this.#options;
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    const onConnection = (connection: Socket): void => {
+      this.#track(connection);
+      injector.injectConnection(connection);
+    };
+    try {
+      for (const path of socketPaths) {
+        this.#sockets.push(await claimSocket({ path, mode, maxConnections, onConnection }));
+      }
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** Removes the sockets and cuts every connection. Who serves streams ends them with a status before. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.all(this.#sockets.map((socket) => socket.close()));
+    // One turn for the statuses to be written, then whoever holds on is cut.
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#server.forceShutdown();
+    for (const connection of this.#connections.values()) connection.destroy();
+  }
+
+  /** Names a connection, so that a stream's `getPeer()` leads back to it. */
+  #track(connection: Socket): void {
+    this.#connectionCount += 1;
+    const name = `connection-${this.#connectionCount}`;
+    Object.defineProperty(connection, 'remoteAddress', { value: name });
+    this.#connections.set(name, connection);
+    connection.once('close', () => this.#connections.delete(name));
+    connection.on('error', () => connection.destroy());
+  }
+}

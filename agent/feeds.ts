@@ -1,0 +1,64 @@
+import type { Clock } from '../host/clock.ts';
+import type { Log } from '../host/log.ts';
+import type { AgentConfig } from './config.ts';
+import type { Feed } from './feed/feed.ts';
+import { FilesFeed } from './feed/files-feed.ts';
+import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
+import { WorkloadEndpoint } from './feed/workload-endpoint.ts';
+
+/** What {@link openFeeds} is given. */
+export interface FeedsOptions {
+  readonly config: AgentConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Told of each change of what a feed's consumers hold. */
+  readonly onConsumersChange: () => void;
+}
+
+/** The feeds of one agent, open. */
+export interface OpenFeeds {
+  readonly all: readonly Feed[];
+  /** Streams that are open on the agent's socket. */
+  readonly streams: number;
+  /** Ends every feed, then the socket. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the feeds of the configuration, side by side: the part of the composition root that knows them. Throws what
+ * the first that cannot be opened throws, with all the others closed again.
+ */
+export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
+  const { config, clock } = options;
+  const { workloadApi, files } = config;
+  const feeds: Feed[] = [];
+  const endpoint = workloadApi === undefined ? undefined : new WorkloadEndpoint(workloadApi);
+  const close = async (): Promise<void> => {
+    await Promise.all(feeds.map((feed) => feed.close()));
+    await endpoint?.close();
+  };
+  const opening: Promise<unknown>[] = [];
+  if (endpoint !== undefined) {
+    const { onConsumersChange } = options;
+    feeds.push(new WorkloadApiFeed({ endpoint, clock, onConsumersChange }));
+    opening.push(endpoint.listen());
+  }
+  if (files !== undefined) {
+    opening.push(FilesFeed.open({ ...options, ...files }).then((feed) => feeds.push(feed)));
+  }
+  // All are settled before anything is closed, so that nothing goes on behind the back of whoever closes up.
+  await Promise.allSettled(opening);
+  try {
+    await Promise.all(opening);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    all: feeds,
+    get streams() {
+      return endpoint?.streams ?? 0;
+    },
+    close,
+  };
+}

@@ -1,0 +1,21 @@
+import { WorkloadApiFeed } from '../../agent/feed/workload-api-feed.ts';
+import { WorkloadEndpoint } from '../../agent/feed/workload-endpoint.ts';
+import type { Clock } from '../../host/clock.ts';
+
+/** Serves the Workload API alone on a socket. */
+export async function openWorkloadApi({
+  socketPath,
+  maxStreams,
+  clock,
+  onConsumersChange = () => {},
+}: {
+  readonly socketPath: string;
+  readonly maxStreams: number;
+  readonly clock: Clock;
+  readonly onConsumersChange?: () => void;
+}): Promise<{ readonly feed: WorkloadApiFeed; readonly endpoint: WorkloadEndpoint }> {
+  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams });
+  const feed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange });
+  await endpoint.listen();
+  return { feed, endpoint };
+}
