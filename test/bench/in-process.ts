@@ -28,7 +28,7 @@ import { stockIssuer } from './stock-peculiar.ts';
 import { freshCsrs } from './workload-file.ts';
 
 const [folder = '', roundsText = '7'] = process.argv.slice(2);
-const BATCH = Number(process.env.KB ?? 1500);
+const BATCH = 1_500;
 const STOCK_BATCH = 60;
 const IN_FLIGHT = 64;
 const DAY_MS = 86_400_000;

@@ -123,7 +123,14 @@ describe('the development attestor', () => {
   it('looks at the times of a token again at each use, though it verified the token before', () => {
     const own = new ManualClock(START_MS);
     const { publicKey, kid } = issuer;
-    const options = { cluster: 'local', issuer: issuer.issuer, audience: 'kedge', publicKey, kid, clock: own };
+    const options = {
+      cluster: 'local',
+      issuer: issuer.issuer,
+      audience: 'kedge',
+      publicKey,
+      kid,
+      clock: own,
+    };
     const attestor = new DevelopmentAttestor(options);
     const never = new AbortController().signal;
     const token = issuer.mint(POD);
