@@ -240,6 +240,15 @@ function kedge({ leaf, others, bundle }: Material): VerifiedSvid | ErrorCode {
   }
 }
 
+/**
+ * The material with nothing but the path that Kedge found, in its order. Of several issuers with one name and no key
+ * identifier to tell them apart, OpenSSL looks at the first alone, whoever has signed: what the others make of it would
+ * depend on what lies beside the path.
+ */
+function onPath({ leaf, bundle }: Material, { path }: VerifiedSvid): Material {
+  return { leaf, others: path.slice(1, -1).map(({ der }) => der), bundle };
+}
+
 /** What OpenSSL says, empty when it accepts. */
 async function openssl(
   folder: string,
@@ -372,9 +381,10 @@ describe('second opinions on a chain', () => {
       fc.asyncProperty(chainSpec, async (spec) => {
         const material = await makeMaterial(spec);
         const verdict = kedge(material);
+        const judged = typeof verdict === 'string' ? material : onPath(material, verdict);
         const complaints = [
-          await openssl(folder, material, 'sslserver'),
-          await openssl(folder, material, 'sslclient'),
+          await openssl(folder, judged, 'sslserver'),
+          await openssl(folder, judged, 'sslclient'),
         ].join('');
         if (typeof verdict === 'string') {
           counts.refused += 1;
@@ -385,8 +395,8 @@ describe('second opinions on a chain', () => {
         }
         counts.accepted += 1;
         assert.equal(complaints, '', 'OpenSSL refuses what Kedge accepts');
-        assert.ok(await pkijsAccepts(material), 'pkijs refuses what Kedge accepts');
-        assert.ok(await peculiarFindsAnchor(material), '@peculiar/x509 finds no anchor');
+        assert.ok(await pkijsAccepts(judged), 'pkijs refuses what Kedge accepts');
+        assert.ok(await peculiarFindsAnchor(judged), '@peculiar/x509 finds no anchor');
       }),
       100,
     );
