@@ -3,8 +3,7 @@ import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
 import { LIMITS } from '../pki/limits.ts';
 import { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import { type JsonValue, parseStrictJson } from '../pki/strict-json.ts';
-import type { Hook } from './feed/hook.ts';
-import type { Owner } from './feed/snapshot-folder.ts';
+import { type FilesConfig, filesConfigOf } from './files-config.ts';
 import { readSettingValue, type SettingSource, type SettingValue } from './setting-value.ts';
 import {
   AGENT_SETTING_LIST,
@@ -32,13 +31,7 @@ export interface AgentConfig {
     readonly maxStreams: number;
   };
   /** The files feed; absent = not written. */
-  readonly files?: {
-    readonly folder: string;
-    readonly keyMode: number;
-    readonly owner?: Owner;
-    readonly bundleDocument: boolean;
-    readonly hook?: Hook;
-  };
+  readonly files?: FilesConfig;
   readonly cache?: { readonly folder: string; readonly allowDisk: boolean };
   /** `host:port` of /metrics, /livez and /readyz; absent = not served. */
   readonly httpAddress?: string;
@@ -159,13 +152,7 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
       hint: 'give --socket, --files-folder, or both: without a feed nobody gets the identity',
     });
   }
-  const hook = hookOf(values);
-  if (hook !== undefined && folder === undefined) {
-    throw new KedgeError('config_invalid', 'a hook is set without filesFolder', {
-      hint: 'give --files-folder, or leave the hook out: it tells of files that have changed',
-    });
-  }
-  const owner = values.get('filesOwner') as Owner | undefined;
+  const files = filesConfigOf(values);
   const httpAddress = text('httpAddress');
   return Object.freeze({
     caAddress: text('caAddress') ?? '',
@@ -183,36 +170,13 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
             maxStreams: number('maxStreams'),
           },
         }),
-    ...(folder === undefined
-      ? {}
-      : {
-          files: {
-            folder,
-            keyMode: number('filesKeyMode'),
-            bundleDocument: flag('filesBundleDocument'),
-            ...(owner === undefined ? {} : { owner }),
-            ...(hook === undefined ? {} : { hook }),
-          },
-        }),
+    ...(files === undefined ? {} : { files }),
     ...(cacheFolder === undefined
       ? {}
       : { cache: { folder: cacheFolder, allowDisk: flag('cacheAllowDisk') } }),
     ...(httpAddress === undefined ? {} : { httpAddress }),
     logLevel: (text('logLevel') ?? 'info') as LogLevel,
   });
-}
-
-function hookOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): Hook | undefined {
-  const argv = values.get('hook') as readonly [string, ...string[]] | undefined;
-  const pidFile = values.get('hookPidFile') as string | undefined;
-  if (argv !== undefined && pidFile !== undefined) {
-    throw new KedgeError('config_invalid', 'both hook and hookPidFile are set', { hint: 'give one of them' });
-  }
-  if (argv !== undefined) return { type: 'command', argv, timeoutMs: values.get('hookTimeout') as number };
-  if (pidFile !== undefined) {
-    return { type: 'signal', pidFile, signal: values.get('hookSignal') as NodeJS.Signals };
-  }
-  return undefined;
 }
 
 /** An error of a value's own parser as one of the configuration. */

@@ -10,7 +10,7 @@ export type SettingValue =
   | number
   | boolean
   | readonly string[]
-  | { readonly uid: number; readonly gid: number };
+  | { readonly uid: number | null; readonly gid: number | null };
 
 /** Where a value was found, as an error names it: `--ca-address`, `KEDGE_AGENT_CA_ADDRESS`, `agent.json line 3`. */
 export type SettingSource = string;
@@ -51,11 +51,13 @@ export function readSettingValue(setting: AgentSetting, text: string, source: Se
       if (!/^0?[0-7]{3}$/.test(text)) throw refuse('three octal digits, as in 0660');
       return Number.parseInt(text, 8);
     case 'owner': {
-      const [uid, gid] = /^(\d{1,10}):(\d{1,10})$/.exec(text)?.slice(1).map(Number) ?? [];
-      if (uid === undefined || gid === undefined || uid > MAX_UID || gid > MAX_UID) {
-        throw refuse('numeric uid:gid, as in 101:101');
+      const [, uid, gid] = /^(\d{1,10})?(?::(\d{1,10}))?$/.exec(text) ?? [];
+      const [owner, group] = [uid, gid].map((id) => (id === undefined ? null : Number(id)));
+      const isKnown = owner != null || group != null;
+      if (!isKnown || (owner ?? 0) > MAX_UID || (group ?? 0) > MAX_UID) {
+        throw refuse('numeric uid:gid, uid, or :gid, as in 101:101');
       }
-      return { uid, gid };
+      return { uid: owner ?? null, gid: group ?? null };
     }
     case 'argv': {
       const argv = argvOf(text);

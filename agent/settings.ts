@@ -1,3 +1,5 @@
+import { FILES_PRESET_NAMES, KEY_FORMATS, RELOAD_SIGNALS } from './feed/files-preset.ts';
+
 /**
  * Every setting of the agent, in one table: the command line, the environment, the config file, `--help` and
  * `docs/cli.md` are all made from it.
@@ -19,7 +21,7 @@ export type SettingType =
   | 'flag'
   /** Permission bits in octal, as in `0660`. */
   | 'mode'
-  /** `uid:gid`. */
+  /** `uid:gid`, `uid`, or `:gid`. */
   | 'owner'
   /** Program and arguments, as a JSON array of strings. */
   | 'argv'
@@ -44,9 +46,6 @@ export interface AgentSetting {
   /** One line, lower case, no full stop. */
   readonly help: string;
 }
-
-/** Signals that make a server load its files again. */
-const RELOAD_SIGNALS = ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
 
 export const AGENT_SETTINGS = [
   {
@@ -118,7 +117,23 @@ export const AGENT_SETTINGS = [
     key: 'filesFolder',
     type: 'path',
     value: 'folder',
-    help: 'folder for tls.crt, tls.key, ca.crt and credential-bundle.pem; absent = not written',
+    help: 'folder for the files of the preset; absent = not written',
+  },
+  {
+    key: 'filesPreset',
+    type: 'choice',
+    value: 'preset',
+    default: 'plain',
+    choices: FILES_PRESET_NAMES,
+    help: 'the server that reads the files; docs/feeds.md has the files of each',
+  },
+  {
+    key: 'filesKeyFormat',
+    type: 'choice',
+    value: 'format',
+    default: 'pkcs8',
+    choices: KEY_FORMATS,
+    help: 'how the private key is written',
   },
   {
     key: 'filesKeyMode',
@@ -131,7 +146,7 @@ export const AGENT_SETTINGS = [
     key: 'filesOwner',
     type: 'owner',
     value: 'uid:gid',
-    help: 'owner of the files; absent = the user that runs the agent',
+    help: 'owner, group (:gid) or both of the files; absent = the user that runs the agent',
   },
   {
     key: 'filesBundleDocument',
@@ -164,9 +179,8 @@ export const AGENT_SETTINGS = [
     key: 'hookSignal',
     type: 'choice',
     value: 'signal',
-    default: 'SIGHUP',
     choices: RELOAD_SIGNALS,
-    help: 'the signal that makes that process load its files',
+    help: 'the signal that makes that process load its files; absent = that of the preset',
   },
   {
     key: 'cacheFolder',

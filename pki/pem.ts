@@ -1,7 +1,13 @@
 import { KedgeError, quote } from './kedge-error.ts';
 
 /** What stands in the BEGIN line of the blocks that Kedge reads and writes. */
-export type PemLabel = 'CERTIFICATE' | 'PRIVATE KEY' | 'PUBLIC KEY' | 'CERTIFICATE REQUEST' | 'X509 CRL';
+export type PemLabel =
+  | 'CERTIFICATE'
+  | 'PRIVATE KEY'
+  | 'EC PRIVATE KEY'
+  | 'PUBLIC KEY'
+  | 'CERTIFICATE REQUEST'
+  | 'X509 CRL';
 
 const LINE_CHARACTERS = 64;
 

@@ -1,35 +1,28 @@
 import { basename, join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
 import { errorFields, type Log } from '../../host/log.ts';
-import { formatBundleDocument } from '../../pki/bundle-document.ts';
 import { parseCertificate } from '../../pki/certificate.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
-import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
+import { isKedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
-import { decodePem, encodePem } from '../../pki/pem.ts';
+import { decodePem } from '../../pki/pem.ts';
 import { sleepUntilDeadline } from '../deadline.ts';
 import { expiryOf } from '../renewal.ts';
 import { readSmallFile } from '../small-file.ts';
 import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
 import type { ConsumerStatus, Feed } from './feed.ts';
+import { fileContent } from './files-content.ts';
+import {
+  ALL_FILE_NAMES,
+  BUNDLE_DOCUMENT,
+  CHAIN_FILE_NAMES,
+  type FilesPresetName,
+  isSecret,
+  type KeyFormat,
+  presetOf,
+} from './files-preset.ts';
 import { gradeOfHook, type Hook, runHook } from './hook.ts';
 import { type Owner, type SnapshotFile, SnapshotFolder } from './snapshot-folder.ts';
-
-/** The names of the files. */
-export const FILE_NAMES = {
-  /** Certificate chain, PEM, leaf first. */
-  chain: 'tls.crt',
-  /** Private key, PKCS#8 PEM. */
-  key: 'tls.key',
-  /** Trust anchors, PEM. */
-  authorities: 'ca.crt',
-  /** Private key, then chain, in one file: atomic for a reader that opens one file. */
-  credentialBundle: 'credential-bundle.pem',
-  /** SPIFFE bundle document, where asked for. */
-  bundleDocument: 'bundle.json',
-  /** CRLs, PEM, while there are any. */
-  crls: 'crl.pem',
-} as const;
 
 /** Mode of the files that hold no key. */
 const PUBLIC_MODE = 0o644;
@@ -38,6 +31,10 @@ const PUBLIC_MODE = 0o644;
 export interface FilesFeedOptions {
   /** Absolute path of a folder that only this feed writes to. */
   readonly folder: string;
+  /** Which files there are. */
+  readonly preset: FilesPresetName;
+  /** How the private key is written. */
+  readonly keyFormat: KeyFormat;
   /** Permission bits of the files that hold the key. */
   readonly keyMode: number;
   /** Owner of all files; absent = the process's own. */
@@ -56,7 +53,8 @@ export interface FilesFeedOptions {
 const LEFTOVER_RETRY_MS = 1_000;
 
 /**
- * The identity as PEM files, changed all at once (see {@link SnapshotFolder}), and a hook that tells the proxy.
+ * The identity as the files of a preset, changed all at once (see {@link SnapshotFolder}), and a hook that tells the
+ * proxy.
  *
  * A publication whose hook fails has still put the files in place; tried again, only the hook is run. A withdrawal
  * removes the files and runs no hook: a proxy that keeps what it loaded is beyond the reach of files.
@@ -87,8 +85,11 @@ export class FilesFeed implements Feed {
   private constructor(options: FilesFeedOptions) {
     this.#options = options;
     const { folder: path, owner } = options;
-    const names = Object.values(FILE_NAMES);
-    this.#folder = new SnapshotFolder({ path, names, ...(owner === undefined ? {} : { owner }) });
+    this.#folder = new SnapshotFolder({
+      path,
+      names: ALL_FILE_NAMES,
+      ...(owner === undefined ? {} : { owner }),
+    });
   }
 
   async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<void> {
@@ -149,28 +150,13 @@ export class FilesFeed implements Feed {
     }
   }
 
-  #filesOf({ svid, bundle }: IdentitySnapshot): SnapshotFile[] {
-    const { keyMode, bundleDocument } = this.#options;
-    const chain = svid.chain.map((der) => encodePem('CERTIFICATE', der)).join('');
-    const key = encodePem('PRIVATE KEY', svid.privateKey.expose());
-    const authorities = bundle.x509Authorities.map((der) => encodePem('CERTIFICATE', der)).join('');
-    const files = [
-      publicFile(FILE_NAMES.chain, chain),
-      { name: FILE_NAMES.key, bytes: Buffer.from(key), mode: keyMode },
-      publicFile(FILE_NAMES.authorities, authorities),
-      { name: FILE_NAMES.credentialBundle, bytes: Buffer.from(key + chain), mode: keyMode },
-    ];
-    if (bundle.crls.length > 0) {
-      files.push(publicFile(FILE_NAMES.crls, bundle.crls.map((der) => encodePem('X509 CRL', der)).join('')));
-    }
-    if (bundleDocument) {
-      files.push({
-        name: FILE_NAMES.bundleDocument,
-        bytes: Buffer.from(formatBundleDocument(bundle)),
-        mode: PUBLIC_MODE,
-      });
-    }
-    return files;
+  #filesOf(snapshot: IdentitySnapshot): SnapshotFile[] {
+    const { preset, keyFormat, keyMode, bundleDocument } = this.#options;
+    const wanted = [...presetOf(preset).files, ...(bundleDocument ? [BUNDLE_DOCUMENT] : [])];
+    return wanted.flatMap(({ name, content }) => {
+      const bytes = fileContent(content, snapshot, keyFormat);
+      return bytes === null ? [] : [{ name, bytes, mode: isSecret(content) ? keyMode : PUBLIC_MODE }];
+    });
   }
 
   async #adoptLeftover(): Promise<void> {
@@ -201,21 +187,19 @@ export class FilesFeed implements Feed {
 
   /** When the SVID of an earlier process expires; 0 for one that cannot be read; null where there is none. */
   async #leftoverNotAfterMs(): Promise<number | null> {
-    try {
-      const path = join(this.#options.folder, FILE_NAMES.chain);
-      const limit = LIMITS.certificateBytes * LIMITS.chainCertificates * 2;
-      const text = Buffer.from(await readSmallFile(path, limit, 'certificate')).toString('latin1');
-      const [leaf] = decodePem(text, 'CERTIFICATE');
-      return leaf === undefined ? 0 : parseCertificate(leaf).notAfterMs;
-    } catch (error) {
-      const absent = error instanceof KedgeError && error.code === 'file_unreadable';
-      return absent ? null : 0;
+    const limit = LIMITS.certificateBytes * LIMITS.chainCertificates * 2;
+    for (const name of CHAIN_FILE_NAMES) {
+      try {
+        const path = join(this.#options.folder, name);
+        const text = Buffer.from(await readSmallFile(path, limit, 'certificate')).toString('latin1');
+        const [leaf] = decodePem(text, 'CERTIFICATE');
+        return leaf === undefined ? 0 : parseCertificate(leaf).notAfterMs;
+      } catch (error) {
+        if (!isKedgeError(error, 'file_unreadable')) return 0;
+      }
     }
+    return null;
   }
-}
-
-function publicFile(name: string, text: string): SnapshotFile {
-  return { name, bytes: Buffer.from(text), mode: PUBLIC_MODE };
 }
 
 /** The program of a hook as a consumer's name: its last path segment, in printable ASCII. */

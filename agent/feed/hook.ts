@@ -16,7 +16,7 @@ export interface CommandHook {
 /** Sends a signal; nothing says what the proxy makes of it. */
 export interface SignalHook {
   readonly type: 'signal';
-  /** Holds the process id, read anew each time. */
+  /** Holds the process id, alone on its first line; read anew each time. */
   readonly pidFile: string;
   readonly signal: NodeJS.Signals;
 }
@@ -28,8 +28,8 @@ export type Hook = CommandHook | SignalHook;
 export const HOOK_OUTPUT_BYTES = 4096;
 /** How long the last output of a failed hook is waited for, milliseconds. */
 const OUTPUT_GRACE_MS = 200;
-/** A pid file holds a number and a line end. */
-const PID_FILE_BYTES = 32;
+/** Most that a pid file may hold: PostgreSQL's has seven lines behind the process id, paths among them. */
+const PID_FILE_BYTES = 16_384;
 
 /** The grade that a hook gives: a command's exit 0 is the proxy's word, a signal is not. */
 export function gradeOfHook(hook: Hook | undefined): ConsumerStatus['best'] {
@@ -61,10 +61,12 @@ async function sendSignal(pidFile: string, name: NodeJS.Signals): Promise<void> 
       hint: 'the proxy may not have started yet; the signal is sent again',
     });
   }
-  const pid = /^\s*([1-9][0-9]{0,9})\s*$/.exec(text)?.[1];
-  // 1 is the pod's own init: a truncated pid file must not stop the pod.
-  if (pid === undefined || Number(pid) < 2) {
-    throw new KedgeError('hook_failed', `the pid file ${quote(pidFile)} does not hold a process id`);
+  const pid = /^[ \t]*([1-9][0-9]{0,9})[ \t\r]*(?:\n|$)/.exec(text)?.[1];
+  // 1 is the pod's own init: a truncated pid file must not stop the pod. Nor may a stale one stop the agent.
+  if (pid === undefined || Number(pid) < 2 || Number(pid) === process.pid) {
+    throw new KedgeError('hook_failed', `the pid file ${quote(pidFile)} does not name a process to signal`, {
+      hint: 'its first line must be the process id of the server, and nothing else',
+    });
   }
   try {
     process.kill(Number(pid), name);

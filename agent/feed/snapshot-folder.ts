@@ -1,6 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import type { Dirent } from 'node:fs';
-import { lstat, mkdir, open, readdir, readlink, rename, rm, symlink, unlink } from 'node:fs/promises';
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  unlink,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../host/errno.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
@@ -14,10 +25,10 @@ export interface SnapshotFile {
   readonly mode: number;
 }
 
-/** Who owns what is written. */
+/** Who owns what is written. Null = whoever runs the process. */
 export interface Owner {
-  readonly uid: number;
-  readonly gid: number;
+  readonly uid: number | null;
+  readonly gid: number | null;
 }
 
 /** What a {@link SnapshotFolder} is made of. */
@@ -30,6 +41,8 @@ export interface SnapshotFolderOptions {
   readonly names: readonly string[];
 }
 
+/** What chown(2) takes for an id that stays as it is. */
+const UNCHANGED = -1;
 const CURRENT = '..data';
 const NEXT = '..data_tmp';
 const VERSION_FOLDER = /^\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.[0-9a-f]{8}$/;
@@ -69,15 +82,13 @@ export class SnapshotFolder {
    *  6. remove stable names that this version does not have, sync
    */
   async replace(files: readonly SnapshotFile[], nowMs: number): Promise<void> {
-    const { path, names, owner } = this.#options;
+    const { path, names } = this.#options;
     await this.#guarded(async () => {
       await makeFolder(path, 0o755);
       const taken = await this.#linksInPlace(names);
       await this.removeOld();
       const version = `..${timestamp(nowMs)}.${randomBytes(4).toString('hex')}`;
-      await mkdir(join(path, version), { mode: 0o700 });
-      for (const file of files) await this.#write(join(path, version, file.name), file);
-      await settleFolder(join(path, version), owner);
+      await this.#writeVersion(join(path, version), files);
       for (const { name } of files)
         if (!taken.has(name)) await symlink(join(CURRENT, name), join(path, name));
       await symlink(version, join(path, NEXT));
@@ -142,17 +153,40 @@ export class SnapshotFolder {
     }
   }
 
+  /** A version folder, whole; one that cannot be finished is removed: half a key is of use to nobody. */
+  async #writeVersion(path: string, files: readonly SnapshotFile[]): Promise<void> {
+    await mkdir(path, { mode: 0o700 });
+    try {
+      for (const file of files) await this.#write(join(path, file.name), file);
+      const folder = await open(path, 'r');
+      try {
+        await this.#settle(folder, 0o755);
+      } finally {
+        await folder.close();
+      }
+    } catch (error) {
+      // The first error is the one to tell of; what this one leaves is removed by the next call.
+      await rm(path, { recursive: true, force: true }).catch(() => {});
+      throw error;
+    }
+  }
+
   async #write(path: string, file: SnapshotFile): Promise<void> {
-    const { owner } = this.#options;
     const handle = await open(path, 'wx', 0o600);
     try {
       await handle.writeFile(file.bytes);
-      if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
-      await handle.chmod(file.mode);
-      await handle.sync();
+      await this.#settle(handle, file.mode);
     } finally {
       await handle.close();
     }
+  }
+
+  /** Owner before mode: the new owner is never let in with more than the mode says. */
+  async #settle(handle: FileHandle, mode: number): Promise<void> {
+    const { owner } = this.#options;
+    if (owner !== undefined) await handle.chown(owner.uid ?? UNCHANGED, owner.gid ?? UNCHANGED);
+    await handle.chmod(mode);
+    await handle.sync();
   }
 
   async #guarded(action: () => Promise<void>): Promise<void> {
@@ -171,17 +205,6 @@ export class SnapshotFolder {
 
 async function isOurs(path: string, name: string): Promise<boolean> {
   return (await readlink(path).catch(() => null)) === join(CURRENT, name);
-}
-
-async function settleFolder(path: string, owner: Owner | undefined): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
-    await handle.chmod(0o755);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 async function syncFolder(path: string): Promise<void> {

@@ -6,16 +6,17 @@
  * that meets one is sent again on a new one, as RFC 9112 section 9.3.1 has every client do, and counted apart.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { socketTarget } from '../../cli/endpoint-socket.ts';
 import { findPeer } from '../../scripts/peer-folder.ts';
+import { documentedConfiguration } from '../support/feeds-document.ts';
 import { freePort, IdentityPlane, until } from '../support/identity-plane.ts';
 import { MtlsLoad } from '../support/mtls-load.ts';
+import { RunningPeer } from '../support/peer-process.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const ROTATIONS = 20;
@@ -34,31 +35,9 @@ http {
   client_body_temp_path ${folder}/t1; proxy_temp_path ${folder}/t2; fastcgi_temp_path ${folder}/t3;
   uwsgi_temp_path ${folder}/t4; scgi_temp_path ${folder}/t5;
   keepalive_requests 1000000;
-  server {
-    listen 127.0.0.1:${port} ssl;
-    ssl_certificate ${files}/tls.crt;
-    ssl_certificate_key ${files}/tls.key;
-    ssl_client_certificate ${files}/ca.crt;
-    ssl_verify_client on;
-    ssl_verify_depth 3;
-    ssl_protocols TLSv1.2 TLSv1.3;
-    location / { return 200 "$ssl_client_serial\\n"; }
-  }
+  ${documentedConfiguration('nginx', 'nginx', { files, port })}
 }
 `;
-}
-
-async function startNginx(t: TestContext, program: string, folder: string): Promise<ChildProcess> {
-  const server = spawn(program, ['-p', folder, '-c', join(folder, 'nginx.conf')], {
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  t.after(async () => {
-    if (server.exitCode !== null || server.signalCode !== null) return;
-    server.kill('SIGTERM');
-    await once(server, 'exit');
-  });
-  await until('nginx runs', () => existsSync(join(folder, 'nginx.pid')));
-  return server;
 }
 
 /** Runs `openssl verify` on the chain that the files feed has written; gives the serial of its leaf. */
@@ -92,12 +71,18 @@ describe('nginx on the files feed', { skip }, () => {
       '-c',
       `test ! -s '${nginxFolder}/nginx.pid' || exec '${program}' -p '${nginxFolder}' -c '${configFile}' -s reload`,
     ];
-    const web = await plane.agent('web', ['--files-folder', files, '--hook', JSON.stringify(hook)]);
+    const web = await plane.agent('web', [
+      ...['--files-folder', files, '--files-preset', 'nginx', '--hook', JSON.stringify(hook)],
+    ]);
     const socket = join(folder, 'client', 'api.sock');
     const client = await plane.agent('client', ['--socket', socket]);
     await until('the files are there', () => existsSync(join(files, 'tls.crt')));
     await until('the socket is there', () => existsSync(socket));
-    await startNginx(t, program, nginxFolder);
+    const server = await RunningPeer.start(t, {
+      program,
+      args: ['-p', nginxFolder, '-c', configFile],
+      isReady: () => existsSync(join(nginxFolder, 'nginx.pid')),
+    });
 
     const load = await MtlsLoad.start({ target: socketTarget(`unix://${socket}`), port, workers: 4 });
     t.after(() => load.stop());
@@ -133,6 +118,7 @@ describe('nginx on the files feed', { skip }, () => {
       [],
     );
 
+    await server.end();
     assert.equal(await web.end(), 0, web.log);
     assert.equal(await client.end(), 0, client.log);
     assert.equal(await plane.ca.end(), 0, plane.ca.log);

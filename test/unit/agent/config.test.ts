@@ -55,6 +55,8 @@ describe('the configuration of the agent', () => {
       'socket-mode': '600',
       'max-streams': '5',
       'files-folder': '/files',
+      'files-preset': 'postgresql',
+      'files-key-format': 'sec1',
       'files-key-mode': '0640',
       'files-owner': '101:102',
       'files-bundle-document': 'true',
@@ -75,6 +77,8 @@ describe('the configuration of the agent', () => {
     });
     assert.deepEqual(config.files, {
       folder: '/files',
+      preset: 'postgresql',
+      keyFormat: 'sec1',
       keyMode: 0o640,
       owner: { uid: 101, gid: 102 },
       bundleDocument: true,
@@ -122,6 +126,35 @@ describe('the configuration of the agent', () => {
   it('takes a process to signal instead of a hook', async () => {
     const config = await load({ 'files-folder': '/f', 'hook-pid-file': '/p', 'hook-signal': 'SIGUSR1' });
     assert.deepEqual(config.files?.hook, { type: 'signal', pidFile: '/p', signal: 'SIGUSR1' });
+  });
+
+  it('takes the signal of the preset where none is named', async () => {
+    for (const [preset, signal] of [
+      ['plain', 'SIGHUP'],
+      ['nginx', 'SIGHUP'],
+      ['stunnel', 'SIGHUP'],
+      ['postgresql', 'SIGHUP'],
+      ['ghostunnel', 'SIGUSR1'],
+    ] as const) {
+      const config = await load({ 'files-folder': '/f', 'files-preset': preset, 'hook-pid-file': '/p' });
+      assert.deepEqual(config.files?.hook, { type: 'signal', pidFile: '/p', signal }, preset);
+    }
+    const named = {
+      'files-folder': '/f',
+      'files-preset': 'haproxy',
+      'hook-pid-file': '/p',
+      'hook-signal': 'SIGUSR2',
+    };
+    assert.deepEqual((await load(named)).files?.hook, { type: 'signal', pidFile: '/p', signal: 'SIGUSR2' });
+  });
+
+  it('takes an owner, a group, or both', async () => {
+    const owner = async (text: string): Promise<unknown> =>
+      (await load({ 'files-folder': '/f', 'files-key-mode': '0640', 'files-owner': text })).files?.owner;
+    assert.deepEqual(await owner('101:102'), { uid: 101, gid: 102 });
+    assert.deepEqual(await owner('101'), { uid: 101, gid: null });
+    assert.deepEqual(await owner(':102'), { uid: null, gid: 102 });
+    assert.deepEqual(await owner('0:0'), { uid: 0, gid: 0 });
   });
 
   const wrong: readonly {
@@ -172,11 +205,32 @@ describe('the configuration of the agent', () => {
       flags: { 'files-owner': 'nginx:nginx' },
       message: /filesOwner does not take/,
     },
-    {
-      name: 'an owner out of range',
-      flags: { 'files-owner': '4294967295:0' },
+    ...['4294967295:0', '0:4294967295', ':', '', '1:', '1:2:3', '-1:0', '1 : 2'].map((owner) => ({
+      name: `the owner "${owner}"`,
+      flags: { 'files-owner': owner },
       message: /filesOwner does not take/,
+    })),
+    { name: 'an unknown preset', flags: { 'files-preset': 'apache' }, message: /filesPreset does not take/ },
+    {
+      name: 'an unknown key format',
+      flags: { 'files-key-format': 'pkcs1' },
+      message: /filesKeyFormat does not/,
     },
+    {
+      name: 'a key that PostgreSQL would not take',
+      flags: { 'files-folder': '/f', 'files-preset': 'postgresql', 'files-key-mode': '0644' },
+      message: /^filesKeyMode 0644 is more than postgresql accepts$/,
+    },
+    {
+      name: 'a group that could not read the key',
+      flags: { 'files-folder': '/f', 'files-owner': ':101' },
+      message: /names a group that could not read the key$/,
+    },
+    ...['haproxy', 'envoy'].map((preset) => ({
+      name: `a process to signal for ${preset} without the signal`,
+      flags: { 'files-folder': '/f', 'files-preset': preset, 'hook-pid-file': '/p' },
+      message: new RegExp(`the preset ${preset} has no signal$`),
+    })),
     { name: 'a hook as a shell line', flags: { hook: 'nginx -s reload' }, message: /hook does not take/ },
     { name: 'a hook without a program', flags: { hook: '[""]' }, message: /hook does not take/ },
     { name: 'a hook of numbers', flags: { hook: '[1]' }, message: /hook does not take/ },

@@ -3,6 +3,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { agentMetrics } from '../../../agent/agent-metrics.ts';
+import {
+  BUNDLE_DOCUMENT,
+  type FileContent,
+  FILES_PRESET_NAMES,
+  isSecret,
+  presetOf,
+} from '../../../agent/feed/files-preset.ts';
 import { registerApiGauges, registerApiMetrics } from '../../../ca/api/api-metrics.ts';
 import { registerCaMetrics } from '../../../ca/ca-metrics.ts';
 import { configOf } from '../../../ca/config.ts';
@@ -79,6 +86,42 @@ describe('docs/metrics.md', () => {
     const registry = new MetricsRegistry();
     agentMetrics(registry, () => 0);
     assert.deepEqual(tableAfter(agentPart, HEADER), want(registry));
+  });
+});
+
+describe('docs/feeds.md', () => {
+  const text = read('feeds.md');
+
+  it('lists exactly the files of the presets', () => {
+    const want = FILES_PRESET_NAMES.flatMap((preset) =>
+      presetOf(preset).files.map(({ name, content }) => [preset, `\`${name}\``, content]),
+    );
+    assert.deepEqual(tableAfter(text, ['preset', 'file', 'content']), want);
+  });
+
+  it('says of each content with which mode it is written', () => {
+    const rows = tableAfter(text, ['content', 'is', 'mode']);
+    const contents = new Set(
+      FILES_PRESET_NAMES.flatMap((name) => presetOf(name).files.map((f) => f.content)),
+    );
+    contents.add(BUNDLE_DOCUMENT.content);
+    assert.deepEqual(new Set(rows.map(([content]) => content)), contents);
+    for (const [content, , mode] of rows) {
+      assert.equal(mode, isSecret(content as FileContent) ? '`--files-key-mode`' : '0644', content);
+    }
+  });
+
+  it('lists exactly the signals and key modes of the presets', () => {
+    const want = FILES_PRESET_NAMES.map((name) => {
+      const { reloadSignal, maxKeyMode } = presetOf(name);
+      return [name, reloadSignal ?? 'none', maxKeyMode === undefined ? 'any' : `0${maxKeyMode.toString(8)}`];
+    });
+    assert.deepEqual(tableAfter(text, ['preset', 'signal', 'key mode at most']), want);
+  });
+
+  it('has a section for each server', () => {
+    const sections = [...text.matchAll(/^### (.*)$/gm)].map((match) => (match[1] ?? '').toLowerCase());
+    for (const name of FILES_PRESET_NAMES) assert.ok(name === 'plain' || sections.includes(name), name);
   });
 });
 

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
-import { FILE_NAMES, FilesFeed, type FilesFeedOptions } from '../../../../agent/feed/files-feed.ts';
+import { FilesFeed, type FilesFeedOptions } from '../../../../agent/feed/files-feed.ts';
 import { heldSnapshot, type IdentitySnapshot } from '../../../../agent/snapshot.ts';
 import { systemClock } from '../../../../host/clock.ts';
 import { silentLog } from '../../../../host/log.ts';
@@ -27,6 +27,15 @@ import { ManualClock } from '../../../support/manual-clock.ts';
 import { SnapshotFactory } from '../../../support/snapshots.ts';
 import { suiteFolder } from '../../../support/suite-folder.ts';
 
+/** The files of the preset `plain`. */
+const FILE_NAMES = {
+  chain: 'tls.crt',
+  key: 'tls.key',
+  authorities: 'ca.crt',
+  credentialBundle: 'credential-bundle.pem',
+  bundleDocument: 'bundle.json',
+  crls: 'crl.pem',
+} as const;
 const signal = new AbortController().signal;
 const root = suiteFolder();
 let folders = 0;
@@ -37,6 +46,8 @@ const newFolder = (): string => {
 const open = (folder: string, options: Partial<FilesFeedOptions> = {}): Promise<FilesFeed> =>
   FilesFeed.open({
     folder,
+    preset: 'plain',
+    keyFormat: 'pkcs8',
     keyMode: 0o600,
     bundleDocument: false,
     clock: systemClock,

@@ -149,6 +149,15 @@ describe('a hook that is a signal', () => {
     assert.equal(readFileSync(got, 'utf8').trim(), 'yes');
   });
 
+  it('goes by the first line alone, as in the postmaster.pid of PostgreSQL', async () => {
+    const pidFile = join(folder, 'postmaster.pid');
+    const child = spawn('/bin/sleep', ['1000']);
+    const ended = new Promise((resolve) => child.once('exit', (_, killedBy) => resolve(killedBy)));
+    writeFileSync(pidFile, `${child.pid}\n/var/lib/postgresql/data\n1769860800\n5432\n/tmp\nready\n`);
+    await runHook(signalHook(pidFile), {}, systemClock, never);
+    assert.equal(await ended, 'SIGHUP');
+  });
+
   const contents: readonly { name: string; content: string | null }[] = [
     { name: 'does not exist', content: null },
     { name: 'is empty', content: '' },
@@ -159,6 +168,10 @@ describe('a hook that is a signal', () => {
     { name: 'holds two numbers', content: '123 456' },
     { name: 'holds a number out of range', content: '99999999999' },
     { name: 'is large', content: '1'.repeat(1000) },
+    { name: 'is larger than any', content: `123\n${'x'.repeat(20_000)}` },
+    { name: 'has its number on the second line', content: '\n123\n' },
+    { name: 'holds a number that is none of a process', content: '4294967297' },
+    { name: 'holds the agent itself', content: String(process.pid) },
     { name: 'is stale', content: '4194304' },
   ];
   for (const [index, { name, content }] of contents.entries()) {
