@@ -52,12 +52,11 @@ export function readSettingValue(setting: AgentSetting, text: string, source: Se
       return Number.parseInt(text, 8);
     case 'owner': {
       const [, uid, gid] = /^(\d{1,10})?(?::(\d{1,10}))?$/.exec(text) ?? [];
-      const [owner, group] = [uid, gid].map((id) => (id === undefined ? null : Number(id)));
-      const isKnown = owner != null || group != null;
-      if (!isKnown || (owner ?? 0) > MAX_UID || (group ?? 0) > MAX_UID) {
+      const isGiven = uid !== undefined || gid !== undefined;
+      if (!isGiven || Number(uid ?? 0) > MAX_UID || Number(gid ?? 0) > MAX_UID) {
         throw refuse('numeric uid:gid, uid, or :gid, as in 101:101');
       }
-      return { uid: owner ?? null, gid: group ?? null };
+      return { uid: uid === undefined ? null : Number(uid), gid: gid === undefined ? null : Number(gid) };
     }
     case 'argv': {
       const argv = argvOf(text);

@@ -1,6 +1,6 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTcp } from 'node:net';
 import { connect as connectTls, type SecureContextOptions, type TLSSocket } from 'node:tls';
 
 /** What {@link PostgresConnection.open} is given. */
@@ -38,7 +38,7 @@ export class PostgresConnection {
     plain.write(SSL_REQUEST);
     const [answer] = (await once(plain, 'data')) as [Buffer];
     if (answer.toString('latin1') !== 'S') throw new Error('PostgreSQL does not offer TLS');
-    const socket = connectTls({ ...tls, socket: plain as Socket, checkServerIdentity: () => undefined });
+    const socket = connectTls({ ...tls, socket: plain, checkServerIdentity: () => undefined });
     await once(socket, 'secureConnect');
     const connection = new PostgresConnection(socket);
     try {

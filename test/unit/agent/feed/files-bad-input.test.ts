@@ -105,7 +105,7 @@ describe('a files feed that cannot have its folder', () => {
     ...(
       [
         ['a file', (path: string): void => writeFileSync(path, 'mine')],
-        ['a folder', (path: string): void => void mkdirSync(path)],
+        ['a folder', (path: string): void => mkdirSync(path)],
         ['a symlink to elsewhere', (path: string): void => symlinkSync('/etc/passwd', path)],
         ['a symlink to itself', (path: string): void => symlinkSync('tls.key', path)],
         ['a symlink that only looks like ours', (path: string): void => symlinkSync('..data/tls.crt', path)],
