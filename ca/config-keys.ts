@@ -186,6 +186,12 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     means: 'connections to listen.grpc; more are dropped when they arrive',
   },
   {
+    key: 'limits.connectionsPerAddress',
+    value: 'number',
+    default: '512',
+    means: 'the same for each IP address; a node whose pods share its address needs two for each pod',
+  },
+  {
     key: 'limits.watchStreams',
     value: 'number',
     default: '20000',

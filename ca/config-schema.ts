@@ -105,6 +105,7 @@ const SHAPE = {
     queue: whole(1, 1_000_000).optional(),
     instanceQueue: whole(1, 1_000).optional(),
     connections: whole(1, 1_000_000).optional(),
+    connectionsPerAddress: whole(1, 1_000_000).optional(),
     watchStreams: whole(1, 1_000_000).optional(),
     instances: whole(1, 10_000_000).optional(),
     renewalsPerSecond: whole(1, 100_000).optional(),

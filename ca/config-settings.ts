@@ -13,6 +13,7 @@ export interface CaLimits {
   readonly queue: number;
   readonly instanceQueue: number;
   readonly connections: number;
+  readonly connectionsPerAddress: number;
   readonly watchStreams: number;
   readonly instances: number;
   readonly renewalsPerSecond: number;

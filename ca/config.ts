@@ -138,6 +138,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       queue: limits.queue ?? 4_096,
       instanceQueue: limits.instanceQueue ?? 8,
       connections: limits.connections ?? 20_000,
+      connectionsPerAddress: limits.connectionsPerAddress ?? 512,
       watchStreams: limits.watchStreams ?? 20_000,
       instances: limits.instances ?? 100_000,
       renewalsPerSecond: limits.renewalsPerSecond ?? 500,

@@ -19,7 +19,7 @@ import type { Authority, TrustState } from '../authority/trust-state.ts';
 import { coverageOf } from '../fleet/fleet-coverage.ts';
 import { type FleetInstance, isLive } from '../fleet/instance.ts';
 import type { CurrentBundle } from './bundle-message.ts';
-import type { UnaryMethod } from './unary-handler.ts';
+import type { UnaryMethod } from './unary-method.ts';
 
 /** What the status is read from, at the moment that it is asked for. */
 export interface StatusSources {

@@ -1,5 +1,6 @@
 import type { GrpcStatus } from '../../host/grpc-status.ts';
 import type { MetricsRegistry } from '../../host/metrics.ts';
+import type { ConnectionBound } from './tls-listener.ts';
 
 /** The methods that the CA serves: the only values of the label `method`. */
 export const API_METHODS = [
@@ -16,6 +17,8 @@ export type ApiMethod = (typeof API_METHODS)[number];
 export interface ApiMetrics {
   /** A call, or a stream, is over. */
   callEnded(method: ApiMethod, status: GrpcStatus): void;
+  /** A connection was dropped when it arrived. */
+  connectionRefused(bound: ConnectionBound): void;
   /** The serving certificate was replaced; milliseconds since the Unix epoch. */
   servingCertificate(notAfterMs: number): void;
 }
@@ -33,6 +36,11 @@ export function registerApiMetrics(registry: MetricsRegistry): ApiMetrics {
     help: 'gRPC calls and streams that ended, by method and gRPC status.',
     labels: ['method', 'status'],
   });
+  const refusedConnections = registry.counter({
+    name: 'kedge_grpc_connections_refused_total',
+    help: 'Client connections dropped when they arrived, by the bound that they were over: total, address.',
+    labels: ['bound'],
+  });
   const notAfter = registry.gauge({
     name: 'kedge_serving_certificate_expiry_timestamp_seconds',
     help: "When the CA's own serving certificate expires, seconds since the Unix epoch.",
@@ -40,6 +48,7 @@ export function registerApiMetrics(registry: MetricsRegistry): ApiMetrics {
   });
   return {
     callEnded: (method, status) => calls.add({ method, status }),
+    connectionRefused: (bound) => refusedConnections.add({ bound }),
     servingCertificate: (notAfterMs) => notAfter.set({}, notAfterMs / 1000),
   };
 }

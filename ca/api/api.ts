@@ -18,6 +18,7 @@ import { getBundle, getStatus } from './admin-service.ts';
 import { AdminSocket } from './admin-socket.ts';
 import { type ApiMetrics, registerApiGauges, registerApiMetrics } from './api-metrics.ts';
 import { CurrentBundle } from './bundle-message.ts';
+import { HalfSentCalls } from './half-sent-calls.ts';
 import { HealthService } from './health-service.ts';
 import { issueX509Svid } from './identity-service.ts';
 import { adminServer, agentServer } from './server.ts';
@@ -52,6 +53,8 @@ export interface CaAddresses {
 
 /** How often readiness is brought to those who watch the health service, milliseconds. */
 const HEALTH_MS = 1_000;
+/** How often calls that owe their message are looked at, milliseconds. */
+const HALF_SENT_MS = 1_000;
 /** How often instances that hold nothing any more are forgotten, milliseconds. */
 const PRUNE_MS = 60_000;
 
@@ -60,6 +63,7 @@ export class CaApi {
   readonly #options: CaApiOptions;
   readonly #metrics: ApiMetrics;
   readonly #bundle: CurrentBundle;
+  readonly #halfSent: HalfSentCalls;
   readonly #health: HealthService;
   readonly #watch: WatchService;
   readonly #serving: ServingIdentity;
@@ -76,6 +80,7 @@ export class CaApi {
     const { config, engine, issuing, fleet, attestor, policy, audit, registry, clock, random, log } = options;
     this.#options = options;
     this.#metrics = registerApiMetrics(registry);
+    this.#halfSent = new HalfSentCalls(clock);
     const context = { log, random, metrics: this.#metrics };
     this.#bundle = new CurrentBundle({
       read: () => engine.current().bundle,
@@ -118,7 +123,11 @@ export class CaApi {
       log,
     });
     this.#agents = agentServer({
-      context,
+      calls: {
+        ...context,
+        halfSent: this.#halfSent,
+        disconnect: (peer) => this.#listener?.disconnect(peer),
+      },
       issue: issueX509Svid({ attestor, issuing, fleet, bundle: this.#bundle, clock }),
       watch: this.#watch,
       health: this.#health,
@@ -132,7 +141,12 @@ export class CaApi {
       clock,
       startedAtMs: clock.now(),
     });
-    this.#operators = adminServer(context, status, getBundle(this.#bundle));
+    this.#operators = adminServer(
+      // Whoever can open the socket of the operators may read the keys beside it as well.
+      { ...context, halfSent: this.#halfSent, disconnect: () => {} },
+      status,
+      getBundle(this.#bundle),
+    );
     registerApiGauges(registry, {
       connections: () => this.#listener?.connections ?? 0,
       watchStreams: () => this.#watch.streams,
@@ -193,6 +207,8 @@ export class CaApi {
     const listener = new TlsListener({
       server: this.#agents,
       maxConnections: limits.connections,
+      maxConnectionsPerAddress: limits.connectionsPerAddress,
+      onRefused: (bound) => this.#metrics.connectionRefused(bound),
       certificate,
     });
     this.#listener = listener;
@@ -214,6 +230,7 @@ export class CaApi {
       this.#watch.run(this.#stop.signal),
       policy.follow(this.#stop.signal),
       every(clock, HEALTH_MS, this.#stop.signal, () => this.#health.set(this.readiness().ready)),
+      every(clock, HALF_SENT_MS, this.#stop.signal, () => this.#halfSent.sweep()),
       every(clock, PRUNE_MS, this.#stop.signal, () => fleet.prune(clock.now())),
     ]);
     this.#phase = 'serving';

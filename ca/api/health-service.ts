@@ -9,7 +9,7 @@ import {
   HealthCheckResponse,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../proto/gen/grpc/health/v1/health.ts';
-import { checkSizes, type HandlerContext, type UnaryMethod } from './unary-handler.ts';
+import { checkSizes, type HandlerContext, type UnaryMethod } from './unary-method.ts';
 
 type WatchCall = ServerWritableStream<Buffer, Uint8Array>;
 

@@ -1,14 +1,15 @@
-import { KedgeError } from '../../pki/kedge-error.ts';
+import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import { decodeMessage } from '../../host/grpc-service.ts';
 import type { Clock } from '../../host/clock.ts';
 import { IssueX509SvidRequest, IssueX509SvidResponse } from '../../proto/gen/kedge/v1/identity.ts';
-import type { Attestor, WorkloadInstance } from '../attest/attestor.ts';
+import type { Attestor, Peer, WorkloadInstance } from '../attest/attestor.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { IssuedSvid } from '../issue/issuance.ts';
 import type { IssuingService } from '../issue/issuing-service.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import type { CurrentBundle } from './bundle-message.ts';
-import type { CallContext, UnaryMethod } from './unary-handler.ts';
+import type { Admission, Admit } from './unary-call.ts';
+import type { CallContext } from './unary-method.ts';
 
 const API = 'kedge.v1';
 
@@ -24,35 +25,60 @@ export interface IssueOptions {
   readonly clock: Clock;
 }
 
-/** `kedge.v1.Identity/IssueX509Svid`: token, instance, CSR, SVID. */
-export function issueX509Svid(options: IssueOptions): UnaryMethod {
-  const { issuing, fleet, bundle, clock } = options;
-  return async (bytes, call) => {
-    const peer = { address: call.peerAddress };
-    let instance: WorkloadInstance;
-    let csr: Uint8Array;
-    try {
-      instance = await attested(options.attestor, call);
-      ({ csr } = decodeMessage(IssueX509SvidRequest, bytes));
-      if (csr.length === 0) {
-        throw new KedgeError('csr_malformed', 'the request holds no CSR', {
-          hint: 'send a PKCS#10 request, DER',
-        });
-      }
-    } catch (error) {
-      if (!call.signal.aborted) issuing.refuse({ api: API, error, peer });
+/**
+ * `kedge.v1.Identity/IssueX509Svid`: the token proves the instance before anything of the message is read; then CSR
+ * to SVID.
+ */
+export function issueX509Svid(options: IssueOptions): Admit {
+  const { attestor, issuing } = options;
+  return (call) => {
+    const refuse = (error: unknown): never => {
+      if (!isKedgeError(error, 'cancelled')) issuing.refuse({ api: API, error, peer: peerOf(call) });
       throw error;
+    };
+    const admitted = (instance: WorkloadInstance): Admission => ({
+      holder: `${instance.cluster}/${instance.podUid}`,
+      handle: (request) => issue(options, call, instance, request),
+    });
+    try {
+      const instance = attestor.attest(bearerTokenOf(call.metadata), peerOf(call), call.signal);
+      // With no turn of the event loop where the attestor answers at once.
+      return instance instanceof Promise ? instance.then(admitted, refuse) : admitted(instance);
+    } catch (error) {
+      return refuse(error);
     }
-    const svid = await issuing.submit({ api: API, instance, peer, csr, signal: call.signal });
-    const nowMs = clock.now();
-    fleet.issued(instance, svid, nowMs);
-    return encodeAnswer(svid, bundle.get().issueField, nowMs);
   };
 }
 
-/** Asks the attestor, with no turn of the event loop where it answers at once. */
-function attested(attestor: Attestor, call: CallContext): WorkloadInstance | Promise<WorkloadInstance> {
-  return attestor.attest(bearerTokenOf(call.metadata), { address: call.peerAddress }, call.signal);
+async function issue(
+  { issuing, fleet, bundle, clock }: IssueOptions,
+  call: CallContext,
+  instance: WorkloadInstance,
+  request: Buffer,
+): Promise<Uint8Array> {
+  const peer = peerOf(call);
+  let csr: Uint8Array;
+  try {
+    csr = csrOf(request);
+  } catch (error) {
+    issuing.refuse({ api: API, error, instance, peer });
+    throw error;
+  }
+  const svid = await issuing.submit({ api: API, instance, peer, csr, signal: call.signal });
+  const nowMs = clock.now();
+  fleet.issued(instance, svid, nowMs);
+  return encodeAnswer(svid, bundle.get().issueField, nowMs);
+}
+
+/** Throws `message_malformed`, `csr_malformed`. */
+function csrOf(request: Buffer): Uint8Array {
+  const { csr } = decodeMessage(IssueX509SvidRequest, request);
+  if (csr.length > 0) return csr;
+  throw new KedgeError('csr_malformed', 'the request holds no CSR', { hint: 'send a PKCS#10 request, DER' });
+}
+
+function peerOf(call: CallContext): Peer {
+  return { address: call.peerAddress };
 }
 
 /** The answer without its bundle, and the bundle's field as it was encoded before: fields have no order. */

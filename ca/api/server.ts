@@ -3,7 +3,14 @@ import { rawMethodDefinition } from '../../host/grpc-service.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { API_METHODS, type ApiMethod } from './api-metrics.ts';
 import type { HealthService } from './health-service.ts';
-import { type HandlerContext, type UnaryMethod, unaryHandler } from './unary-handler.ts';
+import {
+  type Admit,
+  callInterceptor,
+  type CallOptions,
+  type CallRoutes,
+  withoutToken,
+} from './unary-call.ts';
+import type { UnaryMethod } from './unary-method.ts';
 import type { WatchService } from './watch-service.ts';
 
 /**
@@ -12,11 +19,21 @@ import type { WatchService } from './watch-service.ts';
  */
 const OUTER_MESSAGE_BYTES = 2 * LIMITS.agentMessageBytes;
 
+/** Calls at once on one connection: an agent has two, one of them its Watch stream. */
+const CONCURRENT_STREAMS = 16;
+
+/**
+ * What one connection may make the process hold, MiB: streams, headers, and above all answers that are not read; a
+ * bundle of the largest size fits.
+ */
+const SESSION_MEMORY_MIB = 16;
+
 const OPTIONS: ServerOptions = {
   'grpc.enable_channelz': 0,
   'grpc.max_receive_message_length': OUTER_MESSAGE_BYTES,
   'grpc.max_send_message_length': LIMITS.caMessageBytes,
-  'grpc.max_concurrent_streams': 100,
+  'grpc.max_concurrent_streams': CONCURRENT_STREAMS,
+  'grpc-node.max_session_memory': SESSION_MEMORY_MIB,
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 10_000,
   'grpc.max_connection_idle_ms': 300_000,
@@ -24,33 +41,50 @@ const OPTIONS: ServerOptions = {
 
 /** What the agents' server is made of. */
 export interface AgentServerOptions {
-  readonly context: HandlerContext;
-  readonly issue: UnaryMethod;
+  readonly calls: CallOptions;
+  readonly issue: Admit;
   readonly watch: WatchService;
   readonly health: HealthService;
 }
 
-/** The server for agents: Identity and Health. No reflection: the proto files are published. */
-export function agentServer({ context, issue, watch, health }: AgentServerOptions): Server {
-  const server = new Server(OPTIONS);
+/**
+ * The server for agents: Identity and Health. No reflection: the proto files are published.
+ *
+ * What a peer without a good token can make the CA hold, beside its TLS connection: on each connection the headers of
+ * {@link CONCURRENT_STREAMS} calls, 16 KiB each, and 64 KiB of messages that nobody reads (the initial flow-control
+ * window of HTTP/2, RFC 9113 section 6.9.2); over all connections 64 half-sent health checks of
+ * {@link OUTER_MESSAGE_BYTES}, and none for longer than 10 seconds.
+ */
+export function agentServer({ calls, issue, watch, health }: AgentServerOptions): Server {
+  const routes: CallRoutes = {
+    unary: new Map([
+      ['kedge.v1.Identity/IssueX509Svid', issue],
+      ['grpc.health.v1.Health/Check', withoutToken(health.check)],
+    ]),
+    // A Watch stream of Identity is read by nobody before its token was accepted: see WatchStream.begin.
+    openStreams: new Set(['grpc.health.v1.Health/Watch']),
+  };
+  const server = new Server({ ...OPTIONS, interceptors: [callInterceptor(routes, calls)] });
   server.addService(definitions('kedge.v1.Identity'), {
-    IssueX509Svid: unaryHandler('kedge.v1.Identity/IssueX509Svid', context, issue),
     Watch: (call: Parameters<WatchService['open']>[0]) => watch.open(call),
   });
   server.addService(definitions('grpc.health.v1.Health'), {
-    Check: unaryHandler('grpc.health.v1.Health/Check', context, health.check),
     Watch: (call: Parameters<HealthService['watch']>[0]) => health.watch(call),
   });
   return server;
 }
 
 /** The server for operators: Admin. */
-export function adminServer(context: HandlerContext, status: UnaryMethod, bundle: UnaryMethod): Server {
-  const server = new Server(OPTIONS);
-  server.addService(definitions('kedge.v1.Admin'), {
-    GetStatus: unaryHandler('kedge.v1.Admin/GetStatus', context, status),
-    GetBundle: unaryHandler('kedge.v1.Admin/GetBundle', context, bundle),
-  });
+export function adminServer(calls: CallOptions, status: UnaryMethod, bundle: UnaryMethod): Server {
+  const routes: CallRoutes = {
+    unary: new Map([
+      ['kedge.v1.Admin/GetStatus', withoutToken(status)],
+      ['kedge.v1.Admin/GetBundle', withoutToken(bundle)],
+    ]),
+    openStreams: new Set(),
+  };
+  const server = new Server({ ...OPTIONS, interceptors: [callInterceptor(routes, calls)] });
+  server.addService(definitions('kedge.v1.Admin'), {});
   return server;
 }
 

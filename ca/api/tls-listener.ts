@@ -1,5 +1,6 @@
 import { type ConnectionInjector, type Server, ServerCredentials } from '@grpc/grpc-js';
 import { constants } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server as TlsServer, type TLSSocket } from 'node:tls';
 import { errnoOf } from '../../host/errno.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
@@ -12,12 +13,19 @@ export interface ServingCertificate {
   readonly keyPem: string;
 }
 
+/** Which bound a connection was over: the one on all of them, or the one on those from its address. */
+export type ConnectionBound = 'total' | 'address';
+
 /** What a {@link TlsListener} is made of. */
 export interface TlsListenerOptions {
   /** Takes the connections; its services are the caller's. */
   readonly server: Server;
   /** Connections at once; more are dropped when they arrive. */
   readonly maxConnections: number;
+  /** Connections at once from one IP address, those whose handshake is not done included. */
+  readonly maxConnectionsPerAddress: number;
+  /** Called for each connection that is dropped when it arrives, with the bound that it is over. */
+  readonly onRefused: (bound: ConnectionBound) => void;
   /** The certificate of the first connections. */
   readonly certificate: ServingCertificate;
 }
@@ -38,9 +46,13 @@ export class TlsListener {
   readonly #tls: TlsServer;
   readonly #injector: ConnectionInjector;
   readonly #sockets = new Map<string, TLSSocket>();
+  readonly #options: TlsListenerOptions;
+  /** How many connections each address has, handshakes included. */
+  readonly #byAddress = new Map<string, number>();
   #stopped = false;
 
   constructor(options: TlsListenerOptions) {
+    this.#options = options;
     // Plain, because what it is handed is decrypted already.
     this.#injector = options.server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#tls = createServer({
@@ -49,6 +61,9 @@ export class TlsListener {
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     });
     this.#tls.maxConnections = options.maxConnections;
+    this.#tls.on('drop', () => options.onRefused('total'));
+    // Before the listener that begins the handshake, which costs a signature.
+    this.#tls.prependListener('connection', (socket: Socket) => this.#count(socket));
     this.#tls.on('secureConnection', (socket) => this.#onConnection(socket));
     // Clients that break off their handshake are theirs to explain.
     this.#tls.on('tlsClientError', () => {});
@@ -101,6 +116,24 @@ export class TlsListener {
     this.stopListening();
     this.#injector.destroy();
     for (const socket of this.#sockets.values()) socket.destroy();
+  }
+
+  #count(socket: Socket): void {
+    const address = socket.remoteAddress;
+    // It has gone already.
+    if (address === undefined) return;
+    const count = this.#byAddress.get(address) ?? 0;
+    if (count >= this.#options.maxConnectionsPerAddress) {
+      this.#options.onRefused('address');
+      socket.destroy();
+      return;
+    }
+    this.#byAddress.set(address, count + 1);
+    socket.once('close', () => {
+      const left = (this.#byAddress.get(address) ?? 1) - 1;
+      if (left === 0) this.#byAddress.delete(address);
+      else this.#byAddress.set(address, left);
+    });
   }
 
   #onConnection(socket: TLSSocket): void {

@@ -11,7 +11,7 @@ import type { Refusal } from '../issue/refusal.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import type { CurrentBundle } from './bundle-message.ts';
 import { InstanceStreams } from './instance-streams.ts';
-import { addressOf, checkSizes, type HandlerContext } from './unary-handler.ts';
+import { addressOf, checkSizes, type HandlerContext } from './unary-method.ts';
 import { type WatchCall, type WatchIdentity, WatchStream } from './watch-stream.ts';
 
 /** What a {@link WatchService} is made of. */

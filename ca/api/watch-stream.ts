@@ -12,7 +12,7 @@ import type { FleetSession } from '../fleet/fleet.ts';
 import { type ReportedState, readReport } from '../fleet/reported-state.ts';
 import type { BundleMessage } from './bundle-message.ts';
 import { ReportRate } from './report-rate.ts';
-import { checkMessageSize } from './unary-handler.ts';
+import { checkMessageSize } from './unary-method.ts';
 
 /** The gRPC side of one Watch stream, with its messages encoded. */
 export type WatchCall = ServerDuplexStream<Buffer, Uint8Array>;

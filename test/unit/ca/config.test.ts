@@ -46,6 +46,7 @@ describe('the configuration', () => {
           queue: 4096,
           instanceQueue: 8,
           connections: 20_000,
+          connectionsPerAddress: 512,
           watchStreams: 20_000,
           instances: 100_000,
           renewalsPerSecond: 500,

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { connect as connectTcp } from 'node:net';
 import { before, describe, it, type TestContext } from 'node:test';
 import { connect, type TLSSocket } from 'node:tls';
 import { Server } from '@grpc/grpc-js';
-import { type ServingCertificate, TlsListener } from '../../../../ca/api/tls-listener.ts';
+import {
+  type ServingCertificate,
+  TlsListener,
+  type TlsListenerOptions,
+} from '../../../../ca/api/tls-listener.ts';
 import { encodePem } from '../../../../pki/pem.ts';
 import { expectRejection } from '../../../support/expect-code.ts';
 import { newHierarchy } from '../../../support/hierarchy.ts';
@@ -21,11 +26,22 @@ before(async () => {
   certificate = await servingCertificate();
 });
 
+function newListener(options: Partial<TlsListenerOptions>): TlsListener {
+  return new TlsListener({
+    server: new Server(),
+    maxConnections: 10,
+    maxConnectionsPerAddress: 10,
+    onRefused: () => {},
+    certificate,
+    ...options,
+  });
+}
+
 async function listening(
   t: TestContext,
   maxConnections = 10,
 ): Promise<{ listener: TlsListener; port: number }> {
-  const listener = new TlsListener({ server: new Server(), maxConnections, certificate });
+  const listener = newListener({ maxConnections });
   t.after(() => listener.close());
   return { listener, port: await listener.listen('127.0.0.1', 0) };
 }
@@ -61,6 +77,29 @@ describe('the TLS listener', () => {
     // The server hears of it a little later.
     while (listener.connections > 1) await new Promise((resolve) => setImmediate(resolve));
     await client(t, port);
+  });
+
+  it('drops connections over the bound of their address, unfinished handshakes counted, and says so', async (t) => {
+    const refused: string[] = [];
+    const listener = newListener({
+      maxConnectionsPerAddress: 2,
+      onRefused: (bound) => void refused.push(bound),
+    });
+    t.after(() => listener.close());
+    const port = await listener.listen('0.0.0.0', 0);
+    const mute = connectTcp({ port, host: '127.0.0.1' });
+    t.after(() => mute.destroy());
+    await once(mute, 'connect');
+    await client(t, port);
+    await assert.rejects(client(t, port));
+    assert.deepEqual(refused, ['address']);
+    // Another address has its own share.
+    await client(t, port, { localAddress: '127.0.0.2' });
+    mute.destroy();
+    for (;;) {
+      const again = await client(t, port).catch(() => null);
+      if (again !== null) break;
+    }
   });
 
   it('disconnects one peer by its address, and no other', async (t) => {
@@ -102,7 +141,7 @@ describe('the TLS listener', () => {
 
   it('says which address is taken', async (t) => {
     const { port } = await listening(t);
-    const other = new TlsListener({ server: new Server(), maxConnections: 1, certificate });
+    const other = newListener({ maxConnections: 1 });
     const error = await expectRejection('address_unavailable', other.listen('127.0.0.1', port));
     assert.match(error.message, /EADDRINUSE/);
   });

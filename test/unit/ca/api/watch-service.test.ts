@@ -64,7 +64,11 @@ function setup(change: { readonly attestor?: Attestor; readonly maxStreams?: num
   const service = new WatchService({
     log: silentLog,
     random: fixedRandom(0),
-    metrics: { callEnded: (_method, status) => ends.push(status), servingCertificate: () => {} },
+    metrics: {
+      callEnded: (_method, status) => ends.push(status),
+      connectionRefused: () => {},
+      servingCertificate: () => {},
+    },
     attestor: change.attestor ?? attestor(clock.now() + 3_600_000),
     spiffeIdOf: () => SpiffeId.parse(ID),
     policy: () => world.policy,

@@ -1,12 +1,10 @@
-import type { handleUnaryCall, Metadata } from '@grpc/grpc-js';
-import { type RefusalContext, refusalOf } from '../../host/grpc-errors.ts';
-import { serviceError } from '../../host/grpc-service-error.ts';
-import { grpcStatusName } from '../../host/grpc-status.ts';
+import type { Metadata } from '@grpc/grpc-js';
+import type { RefusalContext } from '../../host/grpc-errors.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
-import type { ApiMetrics, ApiMethod } from './api-metrics.ts';
+import type { ApiMetrics } from './api-metrics.ts';
 
-/** What a handler learns of a call beside its message. */
+/** What a method learns of a call beside its message. */
 export interface CallContext {
   readonly metadata: Metadata;
   /** Address of the other side, without the port; for logs and rate limits only. */
@@ -23,54 +21,14 @@ export interface HandlerContext extends RefusalContext {
   readonly metrics: ApiMetrics;
 }
 
-/** A unary method for grpc-js, on messages that stay encoded: bounds first, then the method, then one funnel. */
-export function unaryHandler(
-  method: ApiMethod,
-  context: HandlerContext,
-  handle: UnaryMethod,
-): handleUnaryCall<Buffer, Uint8Array> {
-  return (call, respond) => {
-    const controller = new AbortController();
-    let over = false;
-    const refuse = (error: unknown): void => {
-      if (over) return;
-      over = true;
-      const refusal = refusalOf(error, context);
-      context.metrics.callEnded(method, grpcStatusName(refusal.status));
-      respond(serviceError(refusal));
-    };
-    // grpc-js emits this after every call, answered or not.
-    call.on('cancelled', () => {
-      if (over) return;
-      over = true;
-      context.metrics.callEnded(method, 'CANCELLED');
-      controller.abort(new KedgeError('cancelled', 'the caller left, or its deadline passed'));
-    });
-    const answer = (bytes: Uint8Array): void => {
-      if (over) return;
-      over = true;
-      context.metrics.callEnded(method, 'OK');
-      respond(null, bytes);
-    };
-    try {
-      checkSizes(call.request, call.metadata);
-      const peerAddress = addressOf(call.getPeer());
-      const result = handle(call.request, {
-        metadata: call.metadata,
-        peerAddress,
-        signal: controller.signal,
-      });
-      if (result instanceof Promise) result.then(answer, refuse);
-      else answer(result);
-    } catch (error) {
-      refuse(error);
-    }
-  };
-}
-
 /** Throws `message_too_large` and `metadata_invalid`. */
 export function checkSizes(message: Uint8Array | null, metadata: Metadata): void {
   if (message !== null) checkMessageSize(message);
+  checkMetadataSize(metadata);
+}
+
+/** Throws `metadata_invalid`. */
+export function checkMetadataSize(metadata: Metadata): void {
   const bytes = metadataSize(metadata);
   if (bytes <= LIMITS.metadataBytes) return;
   throw new KedgeError(
