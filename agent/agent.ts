@@ -10,8 +10,9 @@ import type { AgentMetrics } from './agent-metrics.ts';
 import { checkBundle, isTrusted } from './ca-answer.ts';
 import type { TrustKeeper } from './ca-trust.ts';
 import { CacheKeeper } from './cache-keeper.ts';
+import type { CanaryRunner } from './canary-runner.ts';
 import { after, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
-import { oldestInPlace } from './evidence.ts';
+import { type FeedStatus, oldestInPlace } from './evidence.ts';
 import type { Feed } from './feed/feed.ts';
 import type { IdentityCache } from './identity-cache.ts';
 import type { IdentitySource, IssuedIdentity } from './identity-source.ts';
@@ -50,6 +51,8 @@ export interface AgentOptions {
   readonly trust: TrustKeeper;
   /** Absent = an agent that restarts while the CA is away has nothing. */
   readonly cache?: IdentityCache;
+  /** Absent = nobody dials the proxy. */
+  readonly canary?: CanaryRunner;
   readonly agentVersion: string;
   readonly clock: Clock;
   readonly random: Random;
@@ -75,7 +78,7 @@ export class Agent {
 
   constructor(options: AgentOptions) {
     this.#options = options;
-    const { clock, random, log, metrics, cache, trust } = options;
+    const { clock, random, log, metrics, cache, canary, trust } = options;
     this.#cache = new CacheKeeper({ cache, trust, log });
     this.#publishers = options.feeds.map(
       (feed) =>
@@ -85,7 +88,10 @@ export class Agent {
           random,
           log,
           onChange: () => this.#onFeedChange(),
-          onPublication: (result) => metrics.publications.add({ feed: feed.name, result }),
+          onPublication: (result) => {
+            metrics.publications.add({ feed: feed.name, result });
+            if (result === 'ok') canary?.nudge();
+          },
         }),
     );
   }
@@ -96,9 +102,15 @@ export class Agent {
 
   /** What the agent provably holds, for the CA. */
   report(): Report {
-    const { agentVersion } = this.#options;
-    const feeds = this.#publishers.map((publisher) => publisher.status);
-    return buildReport({ agentVersion, feeds, clockSkewMs: this.#state.clockSkewMs });
+    const { agentVersion, canary } = this.#options;
+    const { feeds } = this;
+    const canaryResult = canary?.result ?? null;
+    return buildReport({ agentVersion, feeds, clockSkewMs: this.#state.clockSkewMs, canaryResult });
+  }
+
+  /** What each feed serves and each of its consumers holds. */
+  get feeds(): readonly FeedStatus[] {
+    return this.#publishers.map((publisher) => publisher.status);
   }
 
   /** Takes up what the cache holds, if that is any good. Before {@link Agent.run}. */
@@ -113,6 +125,7 @@ export class Agent {
   /** Works until `signal` is aborted. Never rejects. What the feeds serve then is left as it is. */
   async run(signal: AbortSignal): Promise<void> {
     const publishing = this.#publishers.map((publisher) => publisher.run(signal));
+    const proving = this.#options.canary?.run(signal);
     while (!signal.aborted) {
       const seen = this.#wakeup.generation;
       const now = instantOf(this.#options.clock);
@@ -124,7 +137,7 @@ export class Agent {
       // Only the end of the agent makes this reject; the loop sees it.
       await this.#wakeup.sleep(seen, sleep, signal).catch(() => {});
     }
-    await Promise.all([...publishing, this.#attempt]);
+    await Promise.all([...publishing, proving, this.#attempt]);
     await this.#cache.settled();
   }
 
@@ -199,7 +212,7 @@ export class Agent {
     const after = transition(before, event);
     if (after === before) return;
     this.#state = after;
-    const { log, metrics, clock, trust } = this.#options;
+    const { log, metrics, clock, trust, canary } = this.#options;
     if (after.bundle !== null && after.bundle !== before.bundle) {
       trust.trust(after.bundle);
       metrics.bundleSequence.set({}, Number(after.bundle.sequence));
@@ -215,6 +228,7 @@ export class Agent {
         }
         metrics.svidNotAfterSeconds.set({}, snapshot.svid.notAfterMs / 1000);
         for (const publisher of this.#publishers) publisher.offer({ snapshot, expiry });
+        canary?.offer(snapshot);
         this.#cache.keep(after);
         // The anchor of our SVID may have left the bundle: then nobody trusts it any more.
         const now = instantOf(clock);
@@ -227,6 +241,7 @@ export class Agent {
       if (after.phase === 'expired') log.error('svid.expired', { sequence: after.bundle?.sequence });
       metrics.svidNotAfterSeconds.set({}, 0);
       for (const publisher of this.#publishers) publisher.withdraw();
+      canary?.offer(null);
       this.#cache.keep(after);
     } else if (after.bundle !== before.bundle) this.#cache.keep(after);
     this.#wakeup.wake();
@@ -235,7 +250,7 @@ export class Agent {
 
   /** An old key is let go only when no feed has it any more. */
   #onFeedChange(): void {
-    const feeds = this.#publishers.map((publisher) => publisher.status);
+    const { feeds } = this;
     const oldest = oldestInPlace(feeds);
     const isAllGone = this.#state.phase !== 'serving' && feeds.every(({ inPlace }) => inPlace === null);
     const isLetGo = (index: number): boolean =>

@@ -4,6 +4,7 @@ import { LIMITS } from '../pki/limits.ts';
 import { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import { type JsonValue, parseStrictJson } from '../pki/strict-json.ts';
 import { type FilesConfig, filesConfigOf } from './files-config.ts';
+import { type CanaryConfig, canaryConfigOf } from './canary-config.ts';
 import { readSettingValue, type SettingSource, type SettingValue } from './setting-value.ts';
 import {
   AGENT_SETTING_LIST,
@@ -33,6 +34,8 @@ export interface AgentConfig {
   /** The files feed; absent = not written. */
   readonly files?: FilesConfig;
   readonly cache?: { readonly folder: string; readonly allowDisk: boolean };
+  /** Absent = the proxy is not dialed. */
+  readonly canary?: CanaryConfig;
   /** `host:port` of /metrics, /livez and /readyz; absent = not served. */
   readonly httpAddress?: string;
   readonly logLevel: LogLevel;
@@ -154,6 +157,13 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
   }
   const files = filesConfigOf(values);
   const httpAddress = text('httpAddress');
+  const canary = canaryConfigOf({
+    address: text('canaryAddress'),
+    protocol: text('canaryProtocol'),
+    path: text('canaryPath'),
+    intervalMs: number('canaryInterval'),
+    allowRemote: flag('canaryAllowRemote'),
+  });
   return Object.freeze({
     caAddress: text('caAddress') ?? '',
     trustDomain,
@@ -174,6 +184,7 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
     ...(cacheFolder === undefined
       ? {}
       : { cache: { folder: cacheFolder, allowDisk: flag('cacheAllowDisk') } }),
+    ...(canary === undefined ? {} : { canary }),
     ...(httpAddress === undefined ? {} : { httpAddress }),
     logLevel: (text('logLevel') ?? 'info') as LogLevel,
   });

@@ -9,8 +9,11 @@ import { Agent } from './agent.ts';
 import { agentMetrics } from './agent-metrics.ts';
 import { readBootstrapBundle } from './bootstrap-bundle.ts';
 import { CaClient } from './ca-client.ts';
+import { CANARY_TIMEOUT_MS, dialProxy } from './canary-probe.ts';
+import { CanaryRunner } from './canary-runner.ts';
 import type { AgentConfig } from './config.ts';
 import { sleepUntilDeadline } from './deadline.ts';
+import { registerEvidenceMetrics } from './evidence-metrics.ts';
 import { openFeeds } from './feeds.ts';
 import { IdentityCache } from './identity-cache.ts';
 import { caIdentitySource } from './identity-source.ts';
@@ -80,6 +83,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       config.cache === undefined ? Promise.resolve(undefined) : IdentityCache.open(config.cache),
     );
     const expected = expectedId === undefined ? {} : { expectedId };
+    const canary = canaryOf(options, () => reportWakeup.wake());
     const agent = new Agent({
       source: caIdentitySource({
         client,
@@ -96,12 +100,18 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       ...expected,
       trust: client,
       ...(cache === undefined ? {} : { cache }),
+      ...(canary === undefined ? {} : { canary }),
       agentVersion: KEDGE_VERSION,
       clock,
       random,
       log,
       metrics: agentMetrics(registry, () => feeds.streams),
     });
+    registerEvidenceMetrics(registry, () => ({
+      newest: agent.state.generation,
+      feeds: agent.feeds,
+      canary: canary?.result ?? null,
+    }));
     await agent.restore();
     const running = agent.run(stop.signal);
     const watching = watchOnceServing(agent, reportWakeup, client, readOwnToken, options, stop.signal);
@@ -134,6 +144,22 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     await closeAll();
     throw error;
   }
+}
+
+function canaryOf(
+  { config, clock, random, log }: AgentProcessOptions,
+  onChange: () => void,
+): CanaryRunner | undefined {
+  if (config.canary === undefined) return undefined;
+  const { target, intervalMs } = config.canary;
+  return new CanaryRunner({
+    dial: (svid, signal) => dialProxy({ target, svid, timeoutMs: CANARY_TIMEOUT_MS, clock }, signal),
+    intervalMs,
+    clock,
+    random,
+    log,
+    onChange,
+  });
 }
 
 /** Reads the token anew each time; for the first time at once, while the rest of the agent is still being made. */

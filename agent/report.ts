@@ -6,6 +6,7 @@ import {
   type Report,
 } from '../proto/gen/kedge/v1/identity.ts';
 import { LIMITS } from '../pki/limits.ts';
+import { canaryErrorCode, type CanaryResult } from './canary.ts';
 import {
   failureOfFeed,
   type FeedStatus,
@@ -23,19 +24,24 @@ const EVIDENCE_ON_THE_WIRE: Readonly<Record<Evidence, WireEvidence>> = {
   proven: WireEvidence.EVIDENCE_PROVEN,
 };
 
+/** The name of the canary among the feeds of a report. */
+const CANARY_NAME = 'canary';
+
 /** What a {@link Report} is made from. */
 export interface ReportSource {
   readonly agentVersion: string;
   readonly feeds: readonly FeedStatus[];
   /** This clock minus the CA's, milliseconds; null = not measured. */
   readonly clockSkewMs: number | null;
+  /** What the canary saw last; null = nothing, or there is no canary. */
+  readonly canaryResult: CanaryResult | null;
 }
 
 /**
  * What the agent provably holds: the oldest snapshot that a consumer of any of its feeds may still use, and of each
  * feed the consumers that are furthest behind. A feed without any makes it nothing, whatever the others have.
  */
-export function buildReport({ agentVersion, feeds, clockSkewMs }: ReportSource): Report {
+export function buildReport({ agentVersion, feeds, clockSkewMs, canaryResult }: ReportSource): Report {
   const held = heldByAll(feeds);
   return {
     agentVersion,
@@ -49,7 +55,7 @@ export function buildReport({ agentVersion, feeds, clockSkewMs }: ReportSource):
             notAfterMs: BigInt(held.notAfterMs),
           },
     ...(clockSkewMs === null ? {} : { clockSkewMs: BigInt(Math.round(clockSkewMs)) }),
-    feeds: feeds.map(feedReport),
+    feeds: [...feeds.map(feedReport), ...(canaryResult === null ? [] : [canaryReport(canaryResult)])],
   };
 }
 
@@ -64,6 +70,33 @@ function feedReport(feed: FeedStatus): FeedReport {
     errorCode: failureOfFeed(feed) ?? '',
     consumers: worstFirst(feed.consumers).slice(0, LIMITS.reportConsumers).map(consumerReport),
     consumerCount: feed.consumers.length,
+  };
+}
+
+/**
+ * The canary as a feed of its own with one consumer: what it dials is a proxy, and which feed that reads is not for the
+ * agent to guess. It counts for nothing in what the agent holds as a whole.
+ */
+function canaryReport(result: CanaryResult): FeedReport {
+  const { proven } = result;
+  const errorCode = canaryErrorCode(result) ?? '';
+  return {
+    name: CANARY_NAME,
+    evidence: proven === null ? WireEvidence.EVIDENCE_UNSPECIFIED : WireEvidence.EVIDENCE_PROVEN,
+    bundleSequence: proven?.bundleSequence ?? 0n,
+    svidSerialNumber: proven?.serialNumber ?? new Uint8Array(0),
+    errorCode,
+    consumers: [
+      {
+        name: 'proxy',
+        best: WireEvidence.EVIDENCE_PROVEN,
+        delivered: undefined,
+        loaded: undefined,
+        proven: heldMessage(proven),
+        errorCode,
+      },
+    ],
+    consumerCount: 1,
   };
 }
 

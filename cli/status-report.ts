@@ -1,4 +1,5 @@
 import type { AuthorityStatus, GetStatusResponse, InstanceStatus } from '../proto/gen/kedge/v1/admin.ts';
+import type { FeedReport } from '../proto/gen/kedge/v1/identity.ts';
 import { distanceText, printable, textFields, textTable, timeText } from './text-table.ts';
 
 const SHORT_ID = 12;
@@ -61,8 +62,17 @@ export function laggingReason(instance: InstanceStatus, status: GetStatusRespons
   if (issuer.tainted) return `its SVID is from the tainted issuer ${shortId(keyId)}`;
   if (issuer.phase === 'retired') return `its SVID is from the retired issuer ${shortId(keyId)}`;
   const failed = report.feeds.find(({ errorCode }) => errorCode !== '');
-  if (failed !== undefined) return `its feed ${printable(failed.name)} fails: ${printable(failed.errorCode)}`;
+  if (failed !== undefined) return feedReason(failed);
   return instance.connected ? undefined : 'is not connected';
+}
+
+/** Which feed fails, at which consumer where one is named, and why. */
+function feedReason({ name, errorCode, consumers }: FeedReport): string {
+  const refusing = consumers.filter((consumer) => consumer.errorCode !== '');
+  const [first] = refusing;
+  if (first === undefined) return `its feed ${printable(name)} fails: ${printable(errorCode)}`;
+  const others = refusing.length === 1 ? '' : ` and ${refusing.length - 1} more`;
+  return `its ${printable(name)} consumer ${printable(first.name)}${others}: ${printable(first.errorCode)}`;
 }
 
 function warnings(status: GetStatusResponse): string[] {

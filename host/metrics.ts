@@ -68,6 +68,19 @@ export class MetricsRegistry {
     this.#register({ ...options, labels: [], type: 'gauge', render: () => [`${options.name} ${read()}`] });
   }
 
+  /** A gauge whose labels and values are read at each scrape: what is no longer there is no longer shown. */
+  gaugesFrom<L extends string>(
+    options: MetricOptions<L>,
+    read: () => Iterable<readonly [labels: Labels<L>, value: number]>,
+  ): void {
+    const render = (): string[] =>
+      renderValues(
+        options.name,
+        new Map([...read()].map(([labels, value]) => [labelText(options.labels, labels), value])),
+      );
+    this.#register({ ...options, type: 'gauge', render });
+  }
+
   /** `buckets` are upper bounds, ascending, without infinity. */
   histogram<L extends string>(
     options: MetricOptions<L> & { readonly buckets: readonly number[] },

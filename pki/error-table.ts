@@ -190,6 +190,12 @@ export const ERROR_TABLE = {
   hook_failed: unavailable(
     'the hook of a files feed exited with an error, was killed, or did not end in time',
   ),
+  canary_refused: unavailable(
+    'the proxy that the canary dialed does not accept the SVID that it presents itself from a client',
+  ),
+  canary_outdated: unavailable(
+    'the proxy that the canary dialed presents an older SVID, or lacks a trust anchor of the newest bundle',
+  ),
   socket_in_use: precondition('another process serves this Unix socket'),
   socket_path_invalid: precondition(
     'the Unix socket path is not usable: not a socket, too long, or not ours',

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import type { FeedStatus } from '../../../agent/evidence.ts';
 import type { ConsumerStatus } from '../../../agent/feed/feed.ts';
+import { judgeCanary } from '../../../agent/canary.ts';
 import { buildReport } from '../../../agent/report.ts';
+import { readReport } from '../../../ca/fleet/reported-state.ts';
 import { heldSnapshot, type IdentitySnapshot } from '../../../agent/snapshot.ts';
 import { Evidence } from '../../../proto/gen/kedge/v1/identity.ts';
 import { SnapshotFactory } from '../../support/snapshots.ts';
@@ -22,7 +24,7 @@ describe('the report of an agent', () => {
     ...rest,
   });
   const report = (feeds: readonly FeedStatus[], clockSkewMs: number | null = null) =>
-    buildReport({ agentVersion: '1.2.3', feeds, clockSkewMs });
+    buildReport({ agentVersion: '1.2.3', feeds, clockSkewMs, canaryResult: null });
 
   it('says nothing is held where no feed has anything', () => {
     const { agentVersion, bundleSequence, svid } = report([feed(null)]);
@@ -138,5 +140,47 @@ describe('the report of an agent', () => {
   it('says the skew of the clock in whole milliseconds, where it was measured', () => {
     assert.equal(report([], -12.6).clockSkewMs, -13n);
     assert.ok(!('clockSkewMs' in report([])));
+  });
+
+  it('tells what the canary saw as a feed of its own, which counts for nothing in what the agent holds', () => {
+    const observation = {
+      asked: true,
+      authorities: null,
+      answer: 'http_served',
+      detail: 'HTTP 200',
+    } as const;
+    const seen = (presented: readonly Uint8Array[]) =>
+      buildReport({
+        agentVersion: '1.2.3',
+        feeds: [feed(newer)],
+        clockSkewMs: null,
+        canaryResult: judgeCanary({ ...observation, presented }, newer, Date.UTC(2026, 0, 1)),
+      });
+    const proven = seen(newer.svid.chain);
+    assert.equal(proven.bundleSequence, 2n);
+    assert.deepEqual(proven.feeds[1], {
+      name: 'canary',
+      evidence: Evidence.EVIDENCE_PROVEN,
+      bundleSequence: 0n,
+      svidSerialNumber: newer.svid.serialNumber,
+      errorCode: '',
+      consumers: [
+        {
+          name: 'proxy',
+          best: Evidence.EVIDENCE_PROVEN,
+          delivered: undefined,
+          loaded: undefined,
+          proven: { bundleSequence: 0n, svidSerialNumber: newer.svid.serialNumber },
+          errorCode: '',
+        },
+      ],
+      consumerCount: 1,
+    });
+    const behind = seen(older.svid.chain);
+    assert.equal(behind.bundleSequence, 2n);
+    assert.equal(behind.feeds[1]?.errorCode, 'canary_outdated');
+    assert.equal(behind.feeds[1]?.consumers[0]?.proven, undefined);
+    assert.deepEqual(readReport(proven).feeds[1]?.consumers[0]?.proven?.bundleSequence, 0);
+    assert.equal(readReport(behind).feeds[1]?.errorCode, 'canary_outdated', 'the CA takes it');
   });
 });

@@ -108,6 +108,30 @@ describe('laggingReason', () => {
       want: /feed files fails: hook_failed/,
     },
     {
+      name: 'consumers that refuse',
+      instance: with_({
+        feeds: [
+          {
+            name: 'sds',
+            evidence: 2,
+            bundleSequence: 6n,
+            svidSerialNumber: Uint8Array.of(),
+            errorCode: 'feed_failed',
+            consumers: ['envoy-1', 'envoy-2\n'].map((name) => ({
+              name,
+              best: 2,
+              delivered: undefined,
+              loaded: undefined,
+              proven: undefined,
+              errorCode: 'feed_failed',
+            })),
+            consumerCount: 2,
+          },
+        ],
+      }),
+      want: /its sds consumer envoy-1 and 1 more: feed_failed$/,
+    },
+    {
       name: 'a connection that is gone',
       instance: { ...following, connected: false },
       want: /not connected/,

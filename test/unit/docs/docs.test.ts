@@ -10,6 +10,7 @@ import {
   isSecret,
   presetOf,
 } from '../../../agent/feed/files-preset.ts';
+import { registerEvidenceMetrics } from '../../../agent/evidence-metrics.ts';
 import { registerApiGauges, registerApiMetrics } from '../../../ca/api/api-metrics.ts';
 import { registerCaMetrics } from '../../../ca/ca-metrics.ts';
 import { configOf } from '../../../ca/config.ts';
@@ -85,6 +86,7 @@ describe('docs/metrics.md', () => {
   it('lists exactly the metrics of the agent', () => {
     const registry = new MetricsRegistry();
     agentMetrics(registry, () => 0);
+    registerEvidenceMetrics(registry, () => ({ newest: 0, feeds: [], canary: null }));
     assert.deepEqual(tableAfter(agentPart, HEADER), want(registry));
   });
 });
