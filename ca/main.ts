@@ -102,7 +102,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
 
   const store = new SqliteTrustStore({ path: storePath, clock, random });
   undo.defer(() => store.close());
-  const fleet = new Fleet({ maxInstances: limits.instances, log });
+  const fleet = new Fleet({ maxInstances: limits.instances, trust: () => engine.knownState, log });
   const keys = new SealedKeyManager({ trustDomain: trustDomain.name, sealingKey, random });
   const { keyAlgorithm, uriNameConstraints } = config.anchor;
   const engine = new AuthorityEngine({

@@ -1,11 +1,18 @@
 import type { KeyObject } from 'node:crypto';
 
 import type { Clock } from '../../host/clock.ts';
-import { KedgeError } from '../../pki/kedge-error.ts';
+import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import type { Attestor, Peer, WorkloadInstance } from './attestor.ts';
 import { workloadInstanceOf } from './bound-token.ts';
 import { JwsKey } from './jws-algorithms.ts';
-import { MAX_LEEWAY_MS, verifyJwt } from './jwt.ts';
+import {
+  checkClaims,
+  type ClaimExpectations,
+  MAX_LEEWAY_MS,
+  usableClaims,
+  verifySignedClaims,
+} from './jwt.ts';
+import { VerifiedTokens } from './verified-tokens.ts';
 
 /** What a {@link DevelopmentAttestor} is made of. */
 export interface DevelopmentAttestorOptions {
@@ -24,11 +31,15 @@ export interface DevelopmentAttestorOptions {
   readonly leewayMs?: number;
 }
 
-/** {@link Attestor} for the tokens of the local development issuer. Answers at once; needs no private key. */
+/**
+ * {@link Attestor} for the tokens of the local development issuer. Answers at once; needs no private key. What it
+ * verified once it verifies again only in what can change, see {@link VerifiedTokens}.
+ */
 export class DevelopmentAttestor implements Attestor {
   readonly #options: DevelopmentAttestorOptions;
   readonly #key: JwsKey;
   readonly #leewayMs: number;
+  readonly #verified = new VerifiedTokens();
 
   constructor(options: DevelopmentAttestorOptions) {
     if (options.audience === '' || options.issuer === '') {
@@ -47,14 +58,32 @@ export class DevelopmentAttestor implements Attestor {
 
   attest(token: string, _peer: Peer, signal: AbortSignal): WorkloadInstance {
     signal.throwIfAborted();
-    const { issuer, audience, clock, cluster } = this.#options;
-    const claims = verifyJwt(token, {
+    const digest = VerifiedTokens.digest(token);
+    const known = this.#verified.get(digest);
+    if (known?.key !== this.#key) return this.#verify(token, digest);
+    try {
+      checkClaims(known.claims, this.#expected());
+    } catch (error) {
+      if (isKedgeError(error, 'token_expired')) this.#verified.forget(digest);
+      throw error;
+    }
+    return known.instance;
+  }
+
+  #verify(token: string, digest: string): WorkloadInstance {
+    const { issuer, cluster } = this.#options;
+    const { claims, key } = verifySignedClaims(token, {
       issuer,
-      audience,
       keyOf: (kid) => (kid === this.#key.kid ? this.#key : undefined),
-      nowMs: clock.now(),
-      leewayMs: this.#leewayMs,
     });
-    return workloadInstanceOf(claims, cluster);
+    checkClaims(claims, this.#expected());
+    const instance = workloadInstanceOf(claims, cluster);
+    this.#verified.put(digest, { key, claims: usableClaims(claims), instance });
+    return instance;
+  }
+
+  #expected(): ClaimExpectations {
+    const { audience, clock } = this.#options;
+    return { audience, nowMs: clock.now(), leewayMs: this.#leewayMs };
   }
 }

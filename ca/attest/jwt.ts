@@ -9,19 +9,36 @@ import { type JwtClaims, parseClaims } from './jwt-claims.ts';
 /** How much an issuer's clock may differ from ours at most, whatever is configured, in milliseconds. */
 export const MAX_LEEWAY_MS = 300_000;
 
-/** What a token must be. */
-export interface JwtExpectations {
+/** Who signs tokens. */
+export interface JwtIssuer {
   /** The only `iss` that is accepted. */
   readonly issuer: string;
-  /** One of the token's `aud` values must be this. */
-  readonly audience: string;
   /** The issuer's key of that id; undefined where there is none. */
   readonly keyOf: (kid: string) => JwsKey | undefined;
+}
+
+/** What must be true of a token's claims each time that it is used. */
+export interface ClaimExpectations {
+  /** One of the token's `aud` values must be this. */
+  readonly audience: string;
   /** Wall clock, milliseconds since the Unix epoch. */
   readonly nowMs: number;
   /** Tolerance for `exp`, `nbf` and `iat`, milliseconds; at most {@link MAX_LEEWAY_MS}. */
   readonly leewayMs: number;
 }
+
+/** What a token must be. */
+export interface JwtExpectations extends JwtIssuer, ClaimExpectations {}
+
+/** A token whose signature verified: true for as long as the issuer has that key. */
+export interface SignedClaims {
+  readonly claims: JwtClaims;
+  /** The key that verified it. */
+  readonly key: JwsKey;
+}
+
+/** The claims that each use of a token looks at. */
+export type UsableClaims = Pick<JwtClaims, 'audiences' | 'expiresAtMs' | 'notBeforeMs' | 'issuedAtMs'>;
 
 interface Header {
   readonly alg: JwsAlgorithm;
@@ -49,6 +66,13 @@ const MALFORMED_HINT = 'send the token as the issuer wrote it: three base64url p
  * RFC 7519 section 7.2, RFC 8725 section 3.
  */
 export function verifyJwt(token: string, expected: JwtExpectations): JwtClaims {
+  const { claims } = verifySignedClaims(token, expected);
+  checkClaims(claims, expected);
+  return claims;
+}
+
+/** Steps 1 to 3 of {@link verifyJwt}: all that depends on nothing but the token and the issuer's keys. */
+export function verifySignedClaims(token: string, expected: JwtIssuer): SignedClaims {
   const [headerPart, payloadPart, signaturePart] = split(token);
   const header = parseHeader(decodeJson(headerPart, 'header'));
   const claims = parseClaims(decodeJson(payloadPart, 'payload'));
@@ -71,9 +95,18 @@ export function verifyJwt(token: string, expected: JwtExpectations): JwtClaims {
       hint: 'fetch a new token',
     });
   }
-  checkAudience(claims, expected.audience);
-  checkTimes(claims, expected.nowMs, Math.min(expected.leewayMs, MAX_LEEWAY_MS));
-  return claims;
+  return { claims, key };
+}
+
+/** What {@link checkClaims} looks at, without the rest of the claims. */
+export function usableClaims({ audiences, expiresAtMs, notBeforeMs, issuedAtMs }: JwtClaims): UsableClaims {
+  return { audiences, expiresAtMs, notBeforeMs, issuedAtMs };
+}
+
+/** Step 4 of {@link verifyJwt}: what each use of a token must look at again. */
+export function checkClaims(claims: UsableClaims, { audience, nowMs, leewayMs }: ClaimExpectations): void {
+  checkAudience(claims, audience);
+  checkTimes(claims, nowMs, Math.min(leewayMs, MAX_LEEWAY_MS));
 }
 
 function split(token: string): readonly [string, string, string] {
@@ -139,7 +172,7 @@ function parseHeader(header: ReadonlyMap<string, unknown>): Header {
   return { alg, kid };
 }
 
-function checkAudience(claims: JwtClaims, audience: string): void {
+function checkAudience(claims: UsableClaims, audience: string): void {
   if (claims.audiences.includes(audience)) return;
   const given = claims.audiences.slice(0, 3).map((a) => quote(a));
   throw new KedgeError('token_audience_mismatch', `the token is for ${given.join(', ')}`, {
@@ -147,7 +180,7 @@ function checkAudience(claims: JwtClaims, audience: string): void {
   });
 }
 
-function checkTimes(claims: JwtClaims, nowMs: number, leewayMs: number): void {
+function checkTimes(claims: UsableClaims, nowMs: number, leewayMs: number): void {
   if (nowMs - leewayMs >= claims.expiresAtMs) {
     throw new KedgeError('token_expired', `the token expired at ${instant(claims.expiresAtMs)}`, {
       hint: `read the token file anew for each call; the CA's clock says ${instant(nowMs)}`,

@@ -12,6 +12,7 @@ import { checkLifecycleSettings, type LifecycleSettings } from './lifecycle-sett
 import type { MintingOptions } from './minting.ts';
 import { Reconciler, type Wait } from './reconciler.ts';
 import { TrustHolder, type TrustListener } from './trust-holder.ts';
+import type { TrustState } from './trust-state.ts';
 import type { TrustView } from './trust-view.ts';
 import { isUsable } from './usable-authority.ts';
 
@@ -132,6 +133,11 @@ export class AuthorityEngine {
     // Looked at each time: no timer is as sure as that, with a clock that may jump.
     if (signingIssuer === null || isUsable(signingIssuer.issuer, this.#options.clock.now())) return view;
     return { ...view, signingIssuer: null };
+  }
+
+  /** The newest trust state that was read; null before the first. Cheap. */
+  get knownState(): TrustState | null {
+    return this.#holder.view?.state ?? null;
   }
 
   /** The issuer that signs now, or null. Cheap. */

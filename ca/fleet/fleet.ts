@@ -1,5 +1,6 @@
 import type { WorkloadInstance } from '../attest/attestor.ts';
 import type { IssuedSvid } from '../issue/issuance.ts';
+import { countedInstance, type KnownTrust } from './counted-report.ts';
 import { type FleetInstance, heldUntilMs, isLive } from './instance.ts';
 import type { ReportedState } from './reported-state.ts';
 import type { Log } from '../../host/log.ts';
@@ -8,6 +9,8 @@ import type { Log } from '../../host/log.ts';
 export interface FleetOptions {
   /** How many instances are remembered; beyond it those that end first are forgotten. */
   readonly maxInstances: number;
+  /** What reports are held against; null while no trust state was read. Asked for each look at the fleet. */
+  readonly trust: () => KnownTrust | null;
   readonly log: Log;
 }
 
@@ -46,9 +49,10 @@ export class Fleet {
     return this.#sessions.size;
   }
 
-  /** Every instance that is remembered, in no particular order. */
+  /** Every instance that is remembered, in no particular order, with its report as {@link countedInstance} has it. */
   instances(): readonly FleetInstance[] {
-    return [...this.#instances.values()];
+    const trust = this.#options.trust();
+    return [...this.#instances.values()].map((instance) => countedInstance(instance, trust));
   }
 
   /** Notes an SVID that leaves for an instance. */
@@ -85,8 +89,10 @@ export class Fleet {
 
   /** Forgets the instances that hold nothing any more. */
   prune(nowMs: number): void {
+    const trust = this.#options.trust();
     for (const [key, instance] of this.#instances) {
-      if (!instance.connected && !isLive(instance, nowMs)) this.#instances.delete(key);
+      if (!instance.connected && !isLive(countedInstance(instance, trust), nowMs))
+        this.#instances.delete(key);
     }
   }
 
@@ -117,12 +123,16 @@ export class Fleet {
     this.prune(nowMs);
     if (this.#instances.size < this.#options.maxInstances) return;
     // Several at once, so that a full registry does not look at everyone for each newcomer.
-    const endsMs = (instance: FleetInstance): number =>
-      instance.connected ? Number.POSITIVE_INFINITY : heldUntilMs(instance);
+    const trust = this.#options.trust();
     const victims = [...this.#instances]
-      .toSorted(([, a], [, b]) => Math.sign(endsMs(a) - endsMs(b)) || a.lastSeenMs - b.lastSeenMs)
+      .map(([key, instance]) => ({
+        key,
+        lastSeenMs: instance.lastSeenMs,
+        endsMs: instance.connected ? Infinity : heldUntilMs(countedInstance(instance, trust)),
+      }))
+      .toSorted((a, b) => Math.sign(a.endsMs - b.endsMs) || a.lastSeenMs - b.lastSeenMs)
       .slice(0, Math.ceil(this.#options.maxInstances / 100));
-    for (const [key] of victims) this.#instances.delete(key);
+    for (const { key } of victims) this.#instances.delete(key);
     this.#options.log.warn('fleet.full', {
       instances: this.#options.maxInstances,
       forgotten: victims.length,

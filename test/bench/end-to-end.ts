@@ -93,7 +93,7 @@ export async function endToEnd(folder: string, rounds: number, measureMs: number
       value: medianRatio(of('ca', 'perSecond'), of('echo', 'perSecond')),
       reach: 0.45,
       better: 'higher',
-      detail: `${rate('ca')}, echo ${rate('echo')}, ${sample.responseBytes} bytes each`,
+      detail: `${rate('ca')}, echo ${rate('echo')} at ${median(of('echo', 'cpuMicroseconds')).toFixed(0)} us of CPU, ${sample.responseBytes} bytes each`,
     },
     {
       metric: 'issue_new_connection_rate_over_echo',

@@ -1,5 +1,6 @@
 /**
- * The benchmarks: `npm run bench`, `npm run --silent bench -- --json`, `-- --quick` for a short run.
+ * The benchmarks: `npm run bench`, `npm run --silent bench -- --json`, `-- --quick` for a short run, `-- --only
+ * in-process`, `end-to-end` or `start-up` for one part.
  *
  * Every figure is a ratio of two things measured in turns in one run, so that it means the same on another machine.
  */
@@ -12,9 +13,19 @@ import { type Measurement, median, medianRatio, toJson, toTable } from './measur
 import { canPin, JsonChild } from './processes.ts';
 import { startTimes } from './start-times.ts';
 
+const PARTS = ['in-process', 'end-to-end', 'start-up'] as const;
+type Part = (typeof PARTS)[number];
+
 const { values } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+  options: {
+    json: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+  },
 });
+if (values.only !== undefined && !PARTS.some((part) => part === values.only)) {
+  throw new RangeError(`--only takes one of ${PARTS.join(', ')}`);
+}
 const rounds = values.quick ? 3 : 9;
 const progress = (text: string): void => {
   if (!values.json) console.log(text);
@@ -47,12 +58,16 @@ const folder = mkdtempSync(join(tmpdir(), 'kedge-bench-'));
 try {
   if (!canPin) progress('taskset is not here: processes are not bound to a core each');
   const measurements: Measurement[] = [];
-  progress('issuing in process ...');
-  measurements.push(...(await inProcess(folder)));
-  progress('issuing end to end ...');
-  measurements.push(...(await endToEnd(folder, rounds, values.quick ? 1_500 : 3_000)));
-  progress('start-up ...');
-  measurements.push(...(await startTimes(folder, values.quick ? 7 : 21)));
+  const parts: Readonly<Record<Part, () => Promise<Measurement[]>>> = {
+    'in-process': () => inProcess(folder),
+    'end-to-end': () => endToEnd(folder, rounds, values.quick ? 1_500 : 3_000),
+    'start-up': () => startTimes(folder, values.quick ? 7 : 21),
+  };
+  for (const part of PARTS) {
+    if (values.only !== undefined && values.only !== part) continue;
+    progress(`${part} ...`);
+    measurements.push(...(await parts[part]()));
+  }
   console.log(values.json ? JSON.stringify(toJson(measurements)) : `\n${toTable(measurements)}`);
 } finally {
   rmSync(folder, { recursive: true, force: true });

@@ -53,7 +53,11 @@ function setup(change: { readonly attestor?: Attestor; readonly maxStreams?: num
     policy: parsePolicy('', 'policy.yaml', BOUNDS),
     dues: [] as RenewalDue[],
   };
-  const fleet = new Fleet({ maxInstances: 100, log: silentLog });
+  const fleet = new Fleet({
+    maxInstances: 100,
+    trust: () => ({ sequence: 9, issuers: [] }),
+    log: silentLog,
+  });
   const ends: GrpcStatus[] = [];
   const disconnected: string[] = [];
   const refused: Refusal[] = [];

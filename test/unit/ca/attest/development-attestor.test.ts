@@ -120,6 +120,44 @@ describe('the development attestor', () => {
     );
   });
 
+  it('looks at the times of a token again at each use, though it verified the token before', () => {
+    const own = new ManualClock(START_MS);
+    const { publicKey, kid } = issuer;
+    const options = {
+      cluster: 'local',
+      issuer: issuer.issuer,
+      audience: 'kedge',
+      publicKey,
+      kid,
+      clock: own,
+    };
+    const attestor = new DevelopmentAttestor(options);
+    const never = new AbortController().signal;
+    const token = issuer.mint(POD);
+    const attest = (): string => attestor.attest(token, { address: '' }, never).podName;
+    assert.equal(attest(), 'web-1');
+    own.jumpWall(-3_600_000);
+    assert.throws(attest, (error) => isKedgeError(error, 'token_not_yet_valid'));
+    own.jumpWall(3_600_000);
+    assert.equal(attest(), 'web-1');
+    own.jumpWall(3_630_000);
+    assert.throws(attest, (error) => isKedgeError(error, 'token_expired'));
+    assert.throws(attest, (error) => isKedgeError(error, 'token_expired'));
+  });
+
+  it('takes a token that differs in one character for another token', () => {
+    const attestor = attestorAt(START_MS);
+    const never = new AbortController().signal;
+    const token = issuer.mint(POD);
+    attestor.attest(token, { address: '' }, never);
+    for (const index of [0, 40, token.length - 20]) {
+      const other = token.charAt(index) === 'A' ? 'B' : 'A';
+      const changed = `${token.slice(0, index)}${other}${token.slice(index + 1)}`;
+      assert.throws(() => attestor.attest(changed, { address: '' }, never), isKedgeError);
+    }
+    assert.equal(attestor.attest(token, { address: '' }, never).podName, 'web-1');
+  });
+
   it('is not made without an audience, with an endless leeway, or with a key that is not RSA', () => {
     const { publicKey, kid } = issuer;
     const good = { cluster: 'c', issuer: 'i', audience: 'a', publicKey, kid, clock };

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { WorkloadInstance } from '../../../../ca/attest/attestor.ts';
+import type { KnownTrust } from '../../../../ca/fleet/counted-report.ts';
 import { Fleet } from '../../../../ca/fleet/fleet.ts';
 import { coverageOf, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts';
 import { isLive } from '../../../../ca/fleet/instance.ts';
-import type { ReportedState } from '../../../../ca/fleet/reported-state.ts';
+import type { ReportedState, ReportedSvid } from '../../../../ca/fleet/reported-state.ts';
 import type { IssuedSvid } from '../../../../ca/issue/issuance.ts';
 import { jsonLog, silentLog } from '../../../../host/log.ts';
 import { SpiffeId } from '../../../../pki/spiffe-id.ts';
@@ -41,7 +42,12 @@ const report = (bundleSequence: number, notAfterMs: number | null = null): Repor
   feeds: [],
 });
 
-const fleetOf = (maxInstances = 100): Fleet => new Fleet({ maxInstances, log: silentLog });
+/** When the issuer ends. */
+const ISSUER_ENDS_MS = 50_000;
+const TRUST: KnownTrust = { sequence: 10, issuers: [{ id: ISSUER, notAfterMs: ISSUER_ENDS_MS }] };
+
+const fleetOf = (maxInstances = 100, trust: () => KnownTrust | null = () => TRUST): Fleet =>
+  new Fleet({ maxInstances, trust, log: silentLog });
 
 describe('the fleet', () => {
   it('knows an instance from its SVID, and what was issued to it', () => {
@@ -112,7 +118,7 @@ describe('the fleet', () => {
   it('is bounded: of a full fleet it forgets the one that ends first, and says so', () => {
     const lines: string[] = [];
     const log = jsonLog({ level: 'warn', write: (line) => lines.push(line), now: () => 0 });
-    const fleet = new Fleet({ maxInstances: 3, log });
+    const fleet = new Fleet({ maxInstances: 3, trust: () => TRUST, log });
     fleet.issued(instanceOf('long'), svid(9_000), 10);
     fleet.issued(instanceOf('short'), svid(5_000), 10);
     fleet.connect(instanceOf('connected'), ID, 10);
@@ -146,6 +152,91 @@ describe('the fleet', () => {
         }
       }),
     );
+  });
+});
+
+describe('a report of what cannot be', () => {
+  const FOREVER_MS = Date.UTC(9999, 0, 1);
+  const forged = (change: Partial<ReportedSvid>): ReportedState => ({
+    ...report(2),
+    svid: { serialNumber: '0102', authorityKeyId: ISSUER, notAfterMs: FOREVER_MS, ...change },
+  });
+  const liveIds = (fleet: Fleet, nowMs: number): string[] =>
+    coverageOf(fleet.instances(), nowMs).instances.map(({ id }) => id);
+
+  it('keeps its instance live no longer than the issuer of its SVID', () => {
+    const fleet = fleetOf();
+    fleet.connect(instanceOf('liar'), ID, 10).report(forged({}), 10);
+    assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
+      { id: 'liar', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: ISSUER_ENDS_MS },
+    ]);
+    assert.deepEqual(liveIds(fleet, ISSUER_ENDS_MS - 1), ['liar']);
+    assert.deepEqual(liveIds(fleet, ISSUER_ENDS_MS), []);
+  });
+
+  it('under an issuer that there is not counts as none, and is forgotten with its session', () => {
+    const fleet = fleetOf();
+    const session = fleet.connect(instanceOf('liar'), ID, 10);
+    session.report(forged({ authorityKeyId: 'bb'.repeat(20) }), 10);
+    assert.equal(fleet.instances()[0]?.report?.svid, null);
+    assert.deepEqual(liveIds(fleet, 20), []);
+    session.close(30);
+    fleet.prune(31);
+    assert.equal(fleet.size, 0);
+  });
+
+  it('does not outlast honest instances in a full fleet', () => {
+    const fleet = fleetOf(3);
+    const session = fleet.connect(instanceOf('liar'), ID, 10);
+    session.report(forged({ authorityKeyId: 'bb'.repeat(20) }), 10);
+    session.close(11);
+    fleet.issued(instanceOf('a'), svid(9_000), 20);
+    fleet.issued(instanceOf('b'), svid(9_000), 20);
+    fleet.issued(instanceOf('c'), svid(9_000), 20);
+    assert.deepEqual(
+      fleet.instances().map(({ id }) => id),
+      ['a', 'b', 'c'],
+    );
+  });
+
+  it('such as a bundle that was never published counts as none', () => {
+    const fleet = fleetOf();
+    fleet.connect(instanceOf('liar'), ID, 10).report(report(11, 2_000), 10);
+    fleet.connect(instanceOf('honest'), ID, 10).report(report(10, 2_000), 10);
+    assert.deepEqual(
+      coverageOf(fleet.instances(), 20).instances.map(({ id, bundleSequence }) => [id, bundleSequence]),
+      [
+        ['liar', 0],
+        ['honest', 10],
+      ],
+    );
+  });
+
+  it('counts once this replica has read the state that another one wrote, with no further report', () => {
+    let trust: KnownTrust | null = null;
+    const fleet = fleetOf(100, () => trust);
+    const next = 'cc'.repeat(20);
+    const ahead: ReportedState = {
+      ...report(11),
+      svid: { serialNumber: '0102', authorityKeyId: next, notAfterMs: 4_000 },
+    };
+    fleet.connect(instanceOf('ahead'), ID, 10).report(ahead, 10);
+    assert.deepEqual(liveIds(fleet, 20), []);
+    trust = TRUST;
+    assert.deepEqual(liveIds(fleet, 20), []);
+    trust = { sequence: 11, issuers: [...TRUST.issuers, { id: next, notAfterMs: ISSUER_ENDS_MS }] };
+    assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
+      { id: 'ahead', bundleSequence: 11, authorityKeyId: next, svidNotAfterMs: 4_000 },
+    ]);
+  });
+
+  it('does not take away what this CA has issued to its instance', () => {
+    const fleet = fleetOf();
+    fleet.issued(instanceOf('u1'), svid(3_000), 10);
+    fleet.connect(instanceOf('u1'), ID, 10).report(forged({ authorityKeyId: 'bb'.repeat(20) }), 10);
+    assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
+      { id: 'u1', bundleSequence: 2, authorityKeyId: null, svidNotAfterMs: 0 },
+    ]);
   });
 });
 
