@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { FilesFeed, type FilesFeedOptions } from '../../../../agent/feed/files-feed.ts';
+import { FILES_PRESET_NAMES, isSecret, presetOf } from '../../../../agent/feed/files-preset.ts';
 import { heldSnapshot, type IdentitySnapshot } from '../../../../agent/snapshot.ts';
 import { systemClock } from '../../../../host/clock.ts';
 import { silentLog } from '../../../../host/log.ts';
@@ -240,6 +241,40 @@ describe('the files feed', () => {
     assert.equal(decodePem(read(folder, FILE_NAMES.crls), 'X509 CRL').length, 1);
     await feed.publish(second, signal);
     assert.ok(!readdirSync(folder).includes(FILE_NAMES.crls));
+  });
+
+  for (const preset of FILES_PRESET_NAMES) {
+    it(`writes exactly the files of the preset ${preset}, the key with its own mode, and takes them all back`, async () => {
+      const folder = newFolder();
+      const feed = await open(folder, { preset, keyMode: 0o640 });
+      await feed.publish(first, signal);
+      const { files } = presetOf(preset);
+      const names = readdirSync(folder).filter((name) => !name.startsWith('..'));
+      const want = files.filter(({ content }) => content !== 'crls').map(({ name }) => name);
+      assert.deepEqual(names, want.toSorted());
+      for (const { name, content } of files.filter(({ name: file }) => names.includes(file))) {
+        assert.equal(statSync(join(folder, name)).mode & 0o777, isSecret(content) ? 0o640 : 0o644, name);
+      }
+      await feed.withdraw();
+      assert.deepEqual(readdirSync(folder), []);
+    });
+
+    it(`knows when the files of ${preset} expire that an earlier agent left`, async () => {
+      const folder = newFolder();
+      await (await open(folder, { preset })).publish(first, signal);
+      await (await open(folder)).close();
+      assert.ok(readdirSync(folder).length > 0, 'good ones stay');
+      await open(folder, { clock: new ManualClock(Date.now() + 2 * HOUR_MS) });
+      assert.deepEqual(readdirSync(folder), []);
+    });
+  }
+
+  it('removes the names of another preset once it has written its own', async () => {
+    const folder = newFolder();
+    await (await open(folder, { preset: 'postgresql' })).publish(first, signal);
+    await (await open(folder, { preset: 'haproxy' })).publish(second, signal);
+    const names = readdirSync(folder).filter((name) => !name.startsWith('..'));
+    assert.deepEqual(names, ['ca.crt', 'haproxy.pem']);
   });
 
   describe('with a hook', () => {
