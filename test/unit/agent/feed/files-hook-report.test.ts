@@ -107,6 +107,7 @@ describe('a hook that goes wrong at a rotation', () => {
           agentVersion: '1.2.3',
           feeds: publishers.map((publisher) => publisher.status),
           clockSkewMs: null,
+          canaryResult: null,
         });
 
       offer(first);
@@ -166,7 +167,8 @@ describe('a pid file that goes wrong at a rotation', () => {
     const stop = new AbortController();
     const running = publisher.run(stop.signal);
     const status = () =>
-      buildReport({ agentVersion: '1', feeds: [publisher.status], clockSkewMs: null }).feeds[0];
+      buildReport({ agentVersion: '1', feeds: [publisher.status], clockSkewMs: null, canaryResult: null })
+        .feeds[0];
     // Of a process that has ended: as a stale pid file has it.
     writeFileSync(pidFile, String(spawnSync('/bin/true').pid));
     publisher.offer({ snapshot: await factory.snapshot(1), expiry: later(instantOf(clock), HOUR_MS) });
