@@ -5,6 +5,8 @@ import { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import { type JsonValue, parseStrictJson } from '../pki/strict-json.ts';
 import { type FilesConfig, filesConfigOf } from './files-config.ts';
 import { type CanaryConfig, canaryConfigOf } from './canary-config.ts';
+import type { SdsSettings } from './feed/sds-feed.ts';
+import { parseSdsNames } from './feed/sds-names.ts';
 import { readSettingValue, type SettingSource, type SettingValue } from './setting-value.ts';
 import {
   AGENT_SETTING_LIST,
@@ -30,6 +32,8 @@ export interface AgentConfig {
     readonly socketPaths: readonly string[];
     readonly socketMode: number;
     readonly maxStreams: number;
+    /** Envoy SDS, on the same sockets. */
+    readonly sds: SdsSettings;
   };
   /** The files feed; absent = not written. */
   readonly files?: FilesConfig;
@@ -150,7 +154,8 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
     );
   }
   const [socketPath, folder, cacheFolder] = [text('socket'), text('filesFolder'), text('cacheFolder')];
-  if (socketPath === undefined && folder === undefined) {
+  const socketPaths = [socketPath, text('istioSocket')].filter((path) => path !== undefined);
+  if (socketPaths.length === 0 && folder === undefined) {
     throw new KedgeError('config_invalid', 'neither socket nor filesFolder is set', {
       hint: 'give --socket, --files-folder, or both: without a feed nobody gets the identity',
     });
@@ -171,13 +176,21 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
     bootstrapBundle: text('bootstrapBundle') ?? '',
     ...(expectedId === undefined ? {} : { expectedId }),
     issueTimeoutMs: number('issueTimeout'),
-    ...(socketPath === undefined
+    ...(socketPaths.length === 0
       ? {}
       : {
           workloadApi: {
-            socketPaths: [socketPath],
+            socketPaths,
             socketMode: number('socketMode'),
             maxStreams: number('maxStreams'),
+            sds: {
+              names: parseSdsNames({
+                svid: text('sdsSvidName') ?? '',
+                bundle: text('sdsBundleName') ?? '',
+                allBundles: text('sdsAllBundlesName') ?? '',
+              }),
+              isValidatorDisabled: flag('sdsDisableSpiffeCertValidation'),
+            },
           },
         }),
     ...(files === undefined ? {} : { files }),

@@ -1,8 +1,10 @@
 import type { Clock } from '../host/clock.ts';
 import type { Log } from '../host/log.ts';
+import type { Random } from '../host/random.ts';
 import type { AgentConfig } from './config.ts';
 import type { Feed } from './feed/feed.ts';
 import { FilesFeed } from './feed/files-feed.ts';
+import { SdsFeed } from './feed/sds-feed.ts';
 import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
 import { WorkloadEndpoint } from './feed/workload-endpoint.ts';
 
@@ -10,6 +12,7 @@ import { WorkloadEndpoint } from './feed/workload-endpoint.ts';
 export interface FeedsOptions {
   readonly config: AgentConfig;
   readonly clock: Clock;
+  readonly random: Random;
   readonly log: Log;
   /** Told of each change of what a feed's consumers hold. */
   readonly onConsumersChange: () => void;
@@ -38,9 +41,10 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
     await endpoint?.close();
   };
   const opening: Promise<unknown>[] = [];
-  if (endpoint !== undefined) {
+  if (endpoint !== undefined && workloadApi !== undefined) {
     const { onConsumersChange } = options;
     feeds.push(new WorkloadApiFeed({ endpoint, clock, onConsumersChange }));
+    feeds.push(new SdsFeed({ ...options, ...workloadApi.sds, endpoint }));
     opening.push(endpoint.listen());
   }
   if (files !== undefined) {

@@ -74,7 +74,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
   try {
     const registry = new MetricsRegistry();
     const reportWakeup = new Wakeup();
-    const opening = openFeeds({ config, clock, log, onConsumersChange: () => reportWakeup.wake() });
+    const opening = openFeeds({ config, clock, random, log, onConsumersChange: () => reportWakeup.wake() });
     const [feeds, cache] = await bothOrNeither(
       opening.then((open) => {
         closers.push(() => open.close());

@@ -186,6 +186,16 @@ export const ERROR_TABLE = {
   security_header_missing: input('the Workload API call lacks the header workload.spiffe.io: true'),
   too_many_streams: exhausted('the agent serves as many streams as it allows'),
   unimplemented: { status: 'UNIMPLEMENTED', exposure: 'public', means: 'this method is not served' },
+  sds_type_url_unsupported: input('an SDS request is for another type of resource than Secret'),
+  sds_names_exceeded: input('an SDS stream asks for more resource names than it may'),
+  sds_name_unsupported: input(
+    'an SDS request names a resource in a way that is not served: a file or a Kubernetes object of Istio, a locator',
+  ),
+  sds_name_unknown: input('an SDS request names a resource that this workload does not have'),
+  sds_validator_disabled: precondition(
+    'an Envoy asks for all bundles at once, but its SPIFFE validator, which they need, is off',
+  ),
+  sds_nack: precondition('an Envoy refused a secret (NACK) and goes on with the one before'),
   feed_failed: unavailable('a feed could not take the new identity; the old one stays in place'),
   hook_failed: unavailable(
     'the hook of a files feed exited with an error, was killed, or did not end in time',

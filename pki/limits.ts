@@ -33,6 +33,12 @@ export const LIMITS = {
   policyDnsNames: 16,
   /** One line of the audit log, newline included. */
   auditLineBytes: 32 * 1024,
+  /** One SDS request. Envoy's node lists every extension that is compiled in, some 60 KiB of it. */
+  sdsRequestBytes: 256 * 1024,
+  /** Resource names that one SDS stream may ask for; the known ones are one per trust domain and a few. */
+  sdsResourceNames: 128,
+  /** All resource names of one SDS request together, characters: they are kept while there is no identity. */
+  sdsNamesChars: 32 * 1024,
   /** `aud` values of one token. */
   tokenAudiences: 32,
   /** One claim or header parameter that is a string, characters. */

@@ -168,6 +168,6 @@ export class NewestBroadcast {
 }
 
 /** Ends one stream with a status. */
-export function endStream(stream: ByteStream, status: EndStatus): void {
+export function endStream(stream: Pick<ByteStream, 'emit'>, status: EndStatus): void {
   stream.emit('error', Object.assign(new Error(status.details), status));
 }

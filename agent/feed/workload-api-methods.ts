@@ -29,6 +29,11 @@ export function streamMethod(
   return { path: `/${service}/${name}`, requestStream: false, responseStream: true, ...RAW };
 }
 
+/** A method that answers a stream of encoded messages with another. */
+export function duplexMethod(name: string, service: string): MethodDefinition<Buffer, Buffer> {
+  return { path: `/${service}/${name}`, requestStream: true, responseStream: true, ...RAW };
+}
+
 /** A method that answers with one encoded message. */
 export function unaryMethod(
   name: string,

@@ -6,10 +6,9 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { KedgeError } from '../../pki/kedge-error.ts';
+import { LIMITS } from '../../pki/limits.ts';
 import { type ClaimedSocket, claimSocket } from './socket.ts';
 
-/** Requests are a few strings, or what an Envoy says of itself; more is refused. */
-const MAX_REQUEST_BYTES = 64 * 1024;
 /** Streams of one connection beyond those that may stay open: calls that are refused, health checks. */
 const SPARE_STREAMS = 16;
 
@@ -49,7 +48,8 @@ export class WorkloadEndpoint {
   constructor(options: WorkloadEndpointOptions) {
     this.#options = options;
     this.#server = new Server({
-      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+      // Of all requests those of an Envoy are the largest.
+      'grpc.max_receive_message_length': LIMITS.sdsRequestBytes,
       // More than may be open: a stream too many must be refused, not queued by the client's HTTP/2.
       'grpc.max_concurrent_streams': options.maxStreams + SPARE_STREAMS,
       'grpc.enable_channelz': 0,

@@ -125,8 +125,10 @@ describe('the architecture', () => {
   });
 
   it('has no barrel, and no file named utils', () => {
+    // Generated files are named by the protos of others.
+    const own = files.filter((file) => !file.startsWith('proto/gen/'));
     assert.deepEqual(
-      files.filter((file) => /(^|\/)(index|utils?|helpers?|common)\.ts$/.test(file)),
+      own.filter((file) => /(^|\/)(index|utils?|helpers?|common)\.ts$/.test(file)),
       [],
     );
   });

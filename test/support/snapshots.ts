@@ -1,6 +1,7 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import type { BundleSnapshot, IdentitySnapshot, SvidSnapshot } from '../../agent/snapshot.ts';
 import { parseCertificate } from '../../pki/certificate.ts';
+import { createCrl } from '../../pki/crl-builder.ts';
 import { Secret } from '../../pki/secret.ts';
 import { SpiffeId, TrustDomain } from '../../pki/spiffe-id.ts';
 import {
@@ -67,6 +68,19 @@ export class SnapshotFactory {
       x509Authorities: [this.anchor, ...others].map(({ der }) => der),
       crls: [],
     };
+  }
+
+  /** An empty CRL of the anchor or of the issuer, DER. */
+  crl(of: 'anchor' | 'issuer'): Promise<Uint8Array> {
+    const { der, signer } = of === 'anchor' ? this.anchor : this.#issuer;
+    return createCrl({
+      issuer: parseCertificate(der),
+      signer,
+      number: 1,
+      thisUpdateMs: this.nowMs - HOUR_MS,
+      nextUpdateMs: this.nowMs + 24 * HOUR_MS,
+      entries: [],
+    });
   }
 
   async snapshot(generation = 1, lifetimeMs = HOUR_MS): Promise<IdentitySnapshot> {

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { DEFAULT_SDS_NAMES } from '../../../agent/feed/sds-names.ts';
 import { type AgentConfig, loadAgentConfig } from '../../../agent/config.ts';
 import { readSettingValue } from '../../../agent/setting-value.ts';
 import { AGENT_SETTING_LIST, environmentNameOf, flagOf } from '../../../agent/settings.ts';
@@ -41,7 +42,12 @@ describe('the configuration of the agent', () => {
         tokenFile: '/token',
         bootstrapBundle: '/bundle.pem',
         issueTimeoutMs: 10_000,
-        workloadApi: { socketPaths: ['/run/agent.sock'], socketMode: 0o660, maxStreams: 128 },
+        workloadApi: {
+          socketPaths: ['/run/agent.sock'],
+          socketMode: 0o660,
+          maxStreams: 128,
+          sds: { names: DEFAULT_SDS_NAMES, isValidatorDisabled: false },
+        },
         logLevel: 'info',
       },
     );
@@ -66,14 +72,20 @@ describe('the configuration of the agent', () => {
       'cache-allow-disk': 'true',
       'http-address': '127.0.0.1:9000',
       'log-level': 'debug',
+      'istio-socket': '/run/istio.sock',
+      'sds-svid-name': 'mine',
+      'sds-bundle-name': '-',
+      'sds-all-bundles-name': 'ROOTCA',
+      'sds-disable-spiffe-cert-validation': 'true',
     });
     assert.equal(config.caAddress, '[::1]:9000');
     assert.equal(config.expectedId?.toString(), 'spiffe://example.org/web');
     assert.equal(config.issueTimeoutMs, 3_000);
     assert.deepEqual(config.workloadApi, {
-      socketPaths: ['/run/agent.sock'],
+      socketPaths: ['/run/agent.sock', '/run/istio.sock'],
       socketMode: 0o600,
       maxStreams: 5,
+      sds: { names: { svid: 'mine', bundle: null, allBundles: 'ROOTCA' }, isValidatorDisabled: true },
     });
     assert.deepEqual(config.files, {
       folder: '/files',
