@@ -10,6 +10,8 @@ type Labels<L extends string> = Readonly<Record<L, string>>;
 /** A number that only grows. */
 export interface Counter<L extends string> {
   add(labels: Labels<L>, by?: number): void;
+  /** Adds one to the series of these labels, which are written out only now: for what is counted on each call. */
+  adder(labels: Labels<L>): () => void;
 }
 
 /** A number that moves, or is read when scraped. */
@@ -45,10 +47,12 @@ export class MetricsRegistry {
     const values = new Map<string, number>();
     this.#register({ ...options, type: 'counter', render: () => renderValues(options.name, values) });
     if (options.labels.length === 0) values.set('', 0);
+    const add = (key: string, by: number): void => void values.set(key, (values.get(key) ?? 0) + by);
     return {
-      add(labels, by = 1) {
+      add: (labels, by = 1) => add(labelText(options.labels, labels), by),
+      adder(labels) {
         const key = labelText(options.labels, labels);
-        values.set(key, (values.get(key) ?? 0) + by);
+        return () => add(key, 1);
       },
     };
   }

@@ -150,7 +150,10 @@ export function subjectKeyId(spki: Uint8Array): Uint8Array {
   const subject: DerSubject = { code: 'der_invalid', what: 'the public key' };
   const info = DerReader.of(spki, subject).enter(TAG.sequence);
   info.content(TAG.sequence);
-  return hash('sha256', info.bitStringOctets(), 'buffer').subarray(0, SUBJECT_KEY_ID_OCTETS);
+  // By way of text, as Node makes an ArrayBuffer of its own for each digest in bytes: 0.6 us against 1.7, twice for
+  // each SVID.
+  const digest = hash('sha256', info.bitStringOctets(), 'binary');
+  return Buffer.from(digest.slice(0, SUBJECT_KEY_ID_OCTETS), 'latin1');
 }
 
 /**

@@ -36,6 +36,9 @@ export function registerApiMetrics(registry: MetricsRegistry): ApiMetrics {
     help: 'gRPC calls and streams that ended, by method and gRPC status.',
     labels: ['method', 'status'],
   });
+  const ok = Object.fromEntries(
+    API_METHODS.map((method) => [method, calls.adder({ method, status: 'OK' })]),
+  ) as Record<ApiMethod, () => void>;
   const refusedConnections = registry.counter({
     name: 'kedge_grpc_connections_refused_total',
     help: 'Client connections dropped when they arrived, by the bound that they were over: total, address.',
@@ -47,7 +50,10 @@ export function registerApiMetrics(registry: MetricsRegistry): ApiMetrics {
     labels: [],
   });
   return {
-    callEnded: (method, status) => calls.add({ method, status }),
+    callEnded(method, status) {
+      if (status === 'OK') ok[method]();
+      else calls.add({ method, status });
+    },
     connectionRefused: (bound) => refusedConnections.add({ bound }),
     servingCertificate: (notAfterMs) => notAfter.set({}, notAfterMs / 1000),
   };

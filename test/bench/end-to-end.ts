@@ -29,6 +29,7 @@ interface Target {
 type Mode = 'kept' | 'new';
 
 const INSTANCES = 400;
+const WARM_UP_MS = 8_000;
 
 /** Issuing end to end: the real CA process against a bare grpc-js echo of the same message sizes. */
 export async function endToEnd(folder: string, rounds: number, measureMs: number): Promise<Measurement[]> {
@@ -56,6 +57,11 @@ export async function endToEnd(folder: string, rounds: number, measureMs: number
   const echo = await startEcho(folder, sample.responseBytes);
   const boundChild = new JsonChild('server', ['test/bench/bound-process.ts']);
   await boundChild.next();
+
+  // Until V8 has compiled what is hot in either server: its compiler threads are on the same account.
+  for (const target of [ca, echo.target]) {
+    for (const mode of ['kept', 'new'] as const) await load(target, mode, WARM_UP_MS);
+  }
 
   const runs = new Map<string, LoadFigure[]>();
   const keep = (name: string, figure: LoadFigure): number => {

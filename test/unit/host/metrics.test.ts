@@ -17,6 +17,17 @@ describe('the metrics registry', () => {
     assert.match(registry.render(), /^a_total 1$/m);
   });
 
+  it('counts one more of fixed labels with an adder, in the same series', () => {
+    const registry = new MetricsRegistry();
+    const counter = registry.counter({ name: 'b_total', help: 'B.', labels: ['code'] });
+    const addX = counter.adder({ code: 'x' });
+    assert.doesNotMatch(registry.render(), /code="x"/);
+    addX();
+    counter.add({ code: 'x' });
+    addX();
+    assert.match(registry.render(), /^b_total\{code="x"\} 3$/m);
+  });
+
   it('renders gauges as set, and as read at the scrape', () => {
     const registry = new MetricsRegistry();
     const gauge = registry.gauge({ name: 'g', help: 'G.', labels: ['l'] });
