@@ -41,6 +41,8 @@ export const agentCommand: Command = {
     using drain = drainSignal();
     const { startAgent } = await loading;
     const agent = await startAgent({ config, clock, random, log });
+    const { trimHeapAtRest } = await import('../../host/heap-trim.ts');
+    void trimHeapAtRest(clock, drain.signal);
     await aborted(drain.signal);
     log.info('agent.draining', { signal: drain.signal.reason });
     await agent.close();
