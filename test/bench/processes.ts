@@ -6,6 +6,15 @@ import { createInterface } from 'node:readline';
 /** The root of the project. */
 export const ROOT = join(import.meta.dirname, '../..');
 
+/** Builds dist/ from the sources as they are. */
+export function buildBundles(): void {
+  const build = spawnSync(process.execPath, [join(ROOT, 'scripts/build.ts')], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  if (build.status !== 0) throw new Error(`the build failed: ${build.stderr}`);
+}
+
 /** Where a process of the benchmark runs: the measured one and the load each have a core of their own. */
 export type Core = 'server' | 'load';
 

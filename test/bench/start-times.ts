@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -12,7 +12,7 @@ import { silentLog } from '../../host/log.ts';
 import { freePort, IdentityPlane } from '../support/identity-plane.ts';
 import { WorkloadClient } from '../support/workload-client.ts';
 import { inTurns, type Measurement, median, medianRatio } from './measurement.ts';
-import { ROOT } from './processes.ts';
+import { buildBundles, ROOT } from './processes.ts';
 
 /** Renewals of a year: 150 workload instances, twice a day. */
 const YEAR_RECORDS = 150 * 2 * 365;
@@ -22,11 +22,7 @@ const KEDGE_BUNDLE = join(ROOT, 'dist/kedge.mjs');
 
 /** Start-up of the bundles, as they are deployed, over that of an empty Node process. */
 export async function startTimes(folder: string, rounds: number): Promise<Measurement[]> {
-  const build = spawnSync(process.execPath, [join(ROOT, 'scripts/build.ts')], {
-    cwd: ROOT,
-    encoding: 'utf8',
-  });
-  if (build.status !== 0) throw new Error(`the build failed: ${build.stderr}`);
+  buildBundles();
   const cleanUp: (() => unknown)[] = [];
   const context = { after: (step: () => unknown) => void cleanUp.push(step) };
   const home = join(folder, 'start');
