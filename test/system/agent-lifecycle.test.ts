@@ -20,6 +20,7 @@ import { Evidence } from '../../proto/gen/kedge/v1/identity.ts';
 import { expectRejection } from '../support/expect-code.ts';
 import { KEDGE } from '../support/kedge-process.ts';
 import { type CaUnderTest, getBundle, getStatus, runningCa } from '../support/running-ca.ts';
+import { SdsClient } from '../support/sds-client.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { headers, WorkloadClient } from '../support/workload-client.ts';
 
@@ -130,6 +131,7 @@ describe('an agent beside a CA', () => {
       report?.feeds.map(({ name, evidence, errorCode }) => [name, evidence, errorCode]),
       [
         ['workload-api', Evidence.EVIDENCE_DELIVERED, ''],
+        ['sds', Evidence.EVIDENCE_DELIVERED, ''],
         ['files', Evidence.EVIDENCE_LOADED, ''],
       ],
     );
@@ -140,6 +142,24 @@ describe('an agent beside a CA', () => {
       await (await fetch(`${base}/metrics`)).text(),
       /kedge_agent_renewals_total\{result="ok"\} 1/,
     );
+    stream.cancel();
+  });
+
+  it("serves an Envoy on Istio's socket, and its ACK reaches the CA as loaded", async (t) => {
+    const { ca } = await startCa(t);
+    const agent = await start({ ...flagsFor(ca), 'istio-socket': path('istio.sock') });
+    await until(isServing(agent));
+    const envoy = new SdsClient(path('istio.sock'));
+    t.after(() => envoy.close());
+    const stream = envoy.stream();
+    const names = ['default', 'ROOTCA'];
+    stream.request(names);
+    stream.ack(await stream.next(), names);
+    const ofEnvoy = async (): Promise<Evidence | undefined> => {
+      const { report } = (await instance(ca)) ?? {};
+      return report?.feeds.find(({ name }) => name === 'sds')?.evidence;
+    };
+    await until(async () => (await ofEnvoy()) === Evidence.EVIDENCE_LOADED);
     stream.cancel();
   });
 
