@@ -16,6 +16,7 @@ import {
   environmentNameOf,
   flagOf,
 } from './settings.ts';
+import { type HaproxyConfig, haproxyConfigOf } from './haproxy-config.ts';
 import { readSmallFile } from './small-file.ts';
 
 /** The configuration of an agent: checked, complete, frozen. Paths are absolute. */
@@ -37,6 +38,8 @@ export interface AgentConfig {
   };
   /** The files feed; absent = not written. */
   readonly files?: FilesConfig;
+  /** The HAProxy feed; absent = no HAProxy. */
+  readonly haproxy?: HaproxyConfig;
   readonly cache?: { readonly folder: string; readonly allowDisk: boolean };
   /** Absent = the proxy is not dialed. */
   readonly canary?: CanaryConfig;
@@ -155,9 +158,10 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
   }
   const [socketPath, folder, cacheFolder] = [text('socket'), text('filesFolder'), text('cacheFolder')];
   const socketPaths = [socketPath, text('istioSocket')].filter((path) => path !== undefined);
-  if (socketPaths.length === 0 && folder === undefined) {
-    throw new KedgeError('config_invalid', 'neither socket nor filesFolder is set', {
-      hint: 'give --socket, --files-folder, or both: without a feed nobody gets the identity',
+  const haproxy = haproxyConfigOf(values);
+  if (socketPaths.length === 0 && folder === undefined && haproxy === undefined) {
+    throw new KedgeError('config_invalid', 'none of socket, filesFolder and haproxySockets is set', {
+      hint: 'give --socket, --files-folder, --haproxy-sockets, or several: without a feed nobody gets the identity',
     });
   }
   const files = filesConfigOf(values);
@@ -194,6 +198,7 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
           },
         }),
     ...(files === undefined ? {} : { files }),
+    ...(haproxy === undefined ? {} : { haproxy }),
     ...(cacheFolder === undefined
       ? {}
       : { cache: { folder: cacheFolder, allowDisk: flag('cacheAllowDisk') } }),

@@ -5,6 +5,7 @@ import type { AgentConfig } from './config.ts';
 import type { Feed } from './feed/feed.ts';
 import { FilesFeed } from './feed/files-feed.ts';
 import { SdsFeed } from './feed/sds-feed.ts';
+import { HaproxyFeed } from './feed/haproxy-feed.ts';
 import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
 import { WorkloadEndpoint } from './feed/workload-endpoint.ts';
 
@@ -33,7 +34,7 @@ export interface OpenFeeds {
  */
 export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
   const { config, clock } = options;
-  const { workloadApi, files } = config;
+  const { workloadApi, files, haproxy } = config;
   const feeds: Feed[] = [];
   const endpoint = workloadApi === undefined ? undefined : new WorkloadEndpoint(workloadApi);
   const close = async (): Promise<void> => {
@@ -49,6 +50,9 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
   }
   if (files !== undefined) {
     opening.push(FilesFeed.open({ ...options, ...files }).then((feed) => feeds.push(feed)));
+  }
+  if (haproxy !== undefined) {
+    opening.push(HaproxyFeed.open({ ...options, ...haproxy }).then((feed) => feeds.push(feed)));
   }
   // All are settled before anything is closed, so that nothing goes on behind the back of whoever closes up.
   await Promise.allSettled(opening);

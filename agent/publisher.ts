@@ -27,6 +27,17 @@ const WITHDRAW_BACKOFF = { baseMs: 100, capMs: 1_000 };
 /** Longest that one withdrawal may take before it is tried again, in milliseconds. */
 const WITHDRAW_TIMEOUT_MS = 5_000;
 
+/** Failures after which the new one is in place or partly so, only not loaded by all. */
+const EXPOSED_BY_FAILURE = [
+  'hook_failed',
+  'haproxy_unreachable',
+  'haproxy_refused',
+  'haproxy_answer_invalid',
+  'haproxy_payload_too_large',
+  'haproxy_reload_needed',
+  'haproxy_config_unusable',
+] as const;
+
 /** Failures in a row of one kind of act, and until when the next try waits. Owned by the publisher's loop. */
 interface Retry {
   failures: number;
@@ -146,8 +157,8 @@ export class FeedPublisher {
       log.info('feed.published', { feed: feed.name, generation, sequence: bundle.sequence });
       this.#options.onPublication('ok');
     } catch (error) {
-      // After a failed hook the new one is in place, only not loaded; after any other failure the one before is.
-      if (this.#exposedUntil === null || isKedgeError(error, 'hook_failed'))
+      // After these the new one is in place, only not loaded; after any other failure the one before is.
+      if (this.#exposedUntil === null || isKedgeError(error, ...EXPOSED_BY_FAILURE))
         this.#exposedUntil = target.expiry;
       if (this.#target === null) return;
       this.#failed(error, 'feed.publication_failed', this.#publishing, PUBLISH_BACKOFF);

@@ -18,6 +18,7 @@ export type SettingSource = string;
 const MAX_UID = 2 ** 32 - 2;
 const MAX_ARGV = 64;
 const MAX_TEXT = 4096;
+const MAX_ADDRESSES = 8;
 
 /** Reads one value. Throws `config_invalid`, which names the source, the value and what is allowed. */
 export function readSettingValue(setting: AgentSetting, text: string, source: SettingSource): SettingValue {
@@ -67,6 +68,17 @@ export function readSettingValue(setting: AgentSetting, text: string, source: Se
       const choices = setting.choices ?? [];
       if (!choices.includes(text)) throw refuse(`one of ${choices.join(', ')}`);
       return text;
+    }
+    case 'local addresses': {
+      const addresses = text.startsWith('[') ? argvOf(text) : text.split(',');
+      const isLocal = (address: string): boolean => /^\/\S{1,106}$|^127\.0\.0\.1:[1-9]\d{0,4}$/.test(address);
+      const isGood = addresses?.every(isLocal) === true && addresses.length <= MAX_ADDRESSES;
+      if (!isGood || new Set(addresses).size !== addresses.length) {
+        throw refuse(
+          `up to ${MAX_ADDRESSES} different paths of sockets or 127.0.0.1:port, separated by commas`,
+        );
+      }
+      return addresses;
     }
   }
   setting.type satisfies never;

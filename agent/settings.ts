@@ -26,7 +26,9 @@ export type SettingType =
   /** Program and arguments, as a JSON array of strings. */
   | 'argv'
   /** One of `choices`. */
-  | 'choice';
+  | 'choice'
+  /** Absolute paths of Unix sockets and `127.0.0.1:port`, separated by commas, or as a JSON array. */
+  | 'local addresses';
 
 /** One setting. */
 export interface AgentSetting {
@@ -214,6 +216,61 @@ export const AGENT_SETTINGS = [
     value: 'signal',
     choices: RELOAD_SIGNALS,
     help: 'the signal that makes that process load its files; absent = that of the preset',
+  },
+  {
+    key: 'haproxySockets',
+    type: 'local addresses',
+    value: 'addresses',
+    help: 'stats sockets of HAProxy, level admin: paths or 127.0.0.1:port, separated by commas; absent = no HAProxy',
+  },
+  {
+    key: 'haproxyFolder',
+    type: 'path',
+    value: 'folder',
+    help: 'folder for svid.pem, crt-list.txt, ca.pem and crl.pem, under the same path for HAProxy',
+  },
+  {
+    key: 'haproxyKeyMode',
+    type: 'mode',
+    value: 'octal',
+    default: '0600',
+    help: 'permission bits of svid.pem, which holds the key',
+  },
+  {
+    key: 'haproxyOwner',
+    type: 'owner',
+    value: 'uid:gid',
+    help: 'owner of these files; absent = the user that runs the agent',
+  },
+  {
+    key: 'haproxyCrl',
+    type: 'flag',
+    value: '',
+    help: 'replace crl.pem in HAProxy too; its configuration must name it, and it must be 3.0 or newer',
+  },
+  {
+    key: 'haproxyServerLinesOnly',
+    type: 'flag',
+    value: '',
+    help: 'only server lines name svid.pem: a HAProxy before 3.0 then needs no crt-list',
+  },
+  {
+    key: 'haproxyTimeout',
+    type: 'duration',
+    value: 'duration',
+    default: '2s',
+    min: 100,
+    max: 10_000,
+    help: 'longest that one command to HAProxy may take',
+  },
+  {
+    key: 'haproxyMaxCommand',
+    type: 'integer',
+    value: 'bytes',
+    default: '16384',
+    min: 4096,
+    max: 131_072,
+    help: 'longest command that HAProxy takes: its tune.bufsize',
   },
   {
     key: 'cacheFolder',

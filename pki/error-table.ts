@@ -206,6 +206,20 @@ export const ERROR_TABLE = {
   canary_outdated: unavailable(
     'the proxy that the canary dialed presents an older SVID, or lacks a trust anchor of the newest bundle',
   ),
+  haproxy_unreachable: unavailable(
+    'the runtime API of a HAProxy cannot be reached, or did not answer in time; it is tried again',
+  ),
+  haproxy_refused: unavailable('a HAProxy refused a command of its runtime API; what it had in use stays'),
+  haproxy_answer_invalid: unavailable('a HAProxy gave an answer that is cut off or not understood'),
+  haproxy_payload_too_large: precondition(
+    'certificates, CAs or CRLs make a longer command than the HAProxy takes: raise its tune.bufsize',
+  ),
+  haproxy_reload_needed: precondition(
+    'a HAProxy before 3.0 cannot replace CAs or CRLs safely at run time: the files are in place, it must be reloaded',
+  ),
+  haproxy_config_unusable: precondition(
+    'the configuration of a HAProxy does not load the files of the feed so that they can be replaced safely',
+  ),
   socket_in_use: precondition('another process serves this Unix socket'),
   socket_path_invalid: precondition(
     'the Unix socket path is not usable: not a socket, too long, or not ours',

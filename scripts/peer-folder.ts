@@ -16,6 +16,11 @@ export interface Peer {
 /** The real servers of the system tests. */
 export const PEERS: readonly Peer[] = [
   { name: 'nginx', debianPackages: ['nginx'], path: 'usr/sbin/nginx' },
+  {
+    name: 'haproxy',
+    debianPackages: ['haproxy', 'liblua5.3-0', 'libopentracing-c-wrapper0', 'libopentracing1'],
+    path: 'usr/sbin/haproxy',
+  },
   { name: 'stunnel', debianPackages: ['stunnel4', 'libwrap0', 'libnsl2'], path: 'usr/bin/stunnel4' },
   {
     name: 'postgres',
