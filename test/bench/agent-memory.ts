@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { IdentityPlane, until } from '../support/identity-plane.ts';
+import { SdsClient } from '../support/sds-client.ts';
 import { WorkloadClient } from '../support/workload-client.ts';
 import { type Measurement, median } from './measurement.ts';
 import { buildBundles, ROOT } from './processes.ts';
@@ -45,6 +46,20 @@ const FEEDS: readonly FeedUnderTest[] = [
       stream.call.on('error', () => {});
       await stream.next();
       return { snapshots: () => stream.received.length, close: () => client.close() };
+    },
+    hasStreams: true,
+  },
+  {
+    name: 'SDS',
+    // On the socket of the Workload API.
+    options: () => [],
+    connect: async (folder) => {
+      const client = new SdsClient(join(folder, 'workload.sock'));
+      const stream = client.stream();
+      const names = ['default', 'ROOTCA'];
+      stream.request(names);
+      stream.ack(await stream.next(), names);
+      return { close: () => client.close() };
     },
     hasStreams: true,
   },
