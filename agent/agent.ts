@@ -13,6 +13,7 @@ import { CacheKeeper } from './cache-keeper.ts';
 import type { CanaryRunner } from './canary-runner.ts';
 import { after, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
 import { type FeedStatus, oldestInPlace } from './evidence.ts';
+import { type FailedAttempt, failedAttempt } from './failed-attempt.ts';
 import type { Feed } from './feed/feed.ts';
 import type { IdentityCache } from './identity-cache.ts';
 import type { IdentitySource, IssuedIdentity } from './identity-source.ts';
@@ -72,6 +73,7 @@ export class Agent {
   readonly #wakeup = new Wakeup();
   #state: AgentState = INITIAL_STATE;
   #attempt: Promise<void> | null = null;
+  #failure: FailedAttempt | null = null;
   /** SVIDs that a feed may still have, oldest first. */
   #held: { readonly generation: number; readonly svid: SvidSnapshot }[] = [];
   readonly #cache: CacheKeeper;
@@ -106,6 +108,11 @@ export class Agent {
     const { feeds } = this;
     const canaryResult = canary?.result ?? null;
     return buildReport({ agentVersion, feeds, clockSkewMs: this.#state.clockSkewMs, canaryResult });
+  }
+
+  /** Why the newest attempt to get an SVID failed; null = it did not. */
+  get failure(): FailedAttempt | null {
+    return this.#failure;
   }
 
   /** What each feed serves and each of its consumers holds. */
@@ -166,11 +173,13 @@ export class Agent {
       .then(
         (identity) => {
           metrics.renewals.add({ result: 'ok' });
+          this.#failure = null;
           this.#onIssued(identity, 'ca');
         },
         (error: unknown) => {
           if (signal.aborted) return;
           metrics.renewals.add({ result: 'failed' });
+          this.#failure = failedAttempt(error);
           const failures = this.#state.failures + 1;
           const known = isKedgeError(error) ? error : undefined;
           const retryAfterMs = Math.min(known?.retryAfterMs ?? 0, RETRY_AFTER_CAP_MS);

@@ -1,6 +1,7 @@
 import type { Clock } from '../host/clock.ts';
 import type { Log } from '../host/log.ts';
 import type { Random } from '../host/random.ts';
+import type { GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
 import type { AgentConfig } from './config.ts';
 import type { Feed } from './feed/feed.ts';
 import { FilesFeed } from './feed/files-feed.ts';
@@ -8,6 +9,7 @@ import { SdsFeed } from './feed/sds-feed.ts';
 import { HaproxyFeed } from './feed/haproxy-feed.ts';
 import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
 import { WorkloadEndpoint } from './feed/workload-endpoint.ts';
+import { addStatusService } from './status-service.ts';
 
 /** What {@link openFeeds} is given. */
 export interface FeedsOptions {
@@ -17,6 +19,8 @@ export interface FeedsOptions {
   readonly log: Log;
   /** Told of each change of what a feed's consumers hold. */
   readonly onConsumersChange: () => void;
+  /** The status of the agent, as of now. */
+  readonly status: () => GetAgentStatusResponse;
 }
 
 /** The feeds of one agent, open. */
@@ -46,6 +50,7 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
     const { onConsumersChange } = options;
     feeds.push(new WorkloadApiFeed({ endpoint, clock, onConsumersChange }));
     feeds.push(new SdsFeed({ ...options, ...workloadApi.sds, endpoint }));
+    addStatusService(endpoint, options.status);
     opening.push(endpoint.listen());
   }
   if (files !== undefined) {

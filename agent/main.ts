@@ -5,6 +5,7 @@ import { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
 import { Wakeup } from '../host/wakeup.ts';
+import type { GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
 import { Agent } from './agent.ts';
 import { agentMetrics } from './agent-metrics.ts';
 import { readBootstrapBundle } from './bootstrap-bundle.ts';
@@ -17,7 +18,8 @@ import { registerEvidenceMetrics } from './evidence-metrics.ts';
 import { openFeeds } from './feeds.ts';
 import { IdentityCache } from './identity-cache.ts';
 import { caIdentitySource } from './identity-source.ts';
-import type { AgentState } from './state.ts';
+import { type AgentState, INITIAL_STATE } from './state.ts';
+import { agentStatus } from './status.ts';
 import { readToken } from './token-file.ts';
 import { runWatch } from './watch.ts';
 
@@ -74,7 +76,20 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
   try {
     const registry = new MetricsRegistry();
     const reportWakeup = new Wakeup();
-    const opening = openFeeds({ config, clock, random, log, onConsumersChange: () => reportWakeup.wake() });
+    const canary = canaryOf(options, () => reportWakeup.wake());
+    // The socket is served before there is an agent: until then it has nothing.
+    let agent: Agent | null = null;
+    const status = (): GetAgentStatusResponse =>
+      agentStatus({
+        trustDomain,
+        state: agent?.state ?? INITIAL_STATE,
+        feeds: agent?.feeds ?? [],
+        failure: agent?.failure ?? null,
+        canary: canary?.result ?? null,
+        nowMs: clock.now(),
+      });
+    const onConsumersChange = (): void => reportWakeup.wake();
+    const opening = openFeeds({ config, clock, random, log, status, onConsumersChange });
     const [feeds, cache] = await bothOrNeither(
       opening.then((open) => {
         closers.push(() => open.close());
@@ -83,8 +98,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       config.cache === undefined ? Promise.resolve(undefined) : IdentityCache.open(config.cache),
     );
     const expected = expectedId === undefined ? {} : { expectedId };
-    const canary = canaryOf(options, () => reportWakeup.wake());
-    const agent = new Agent({
+    const made = new Agent({
       source: caIdentitySource({
         client,
         readToken: readOwnToken,
@@ -107,14 +121,15 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       log,
       metrics: agentMetrics(registry, () => feeds.streams),
     });
+    agent = made;
     registerEvidenceMetrics(registry, () => ({
-      newest: agent.state.generation,
-      feeds: agent.feeds,
+      newest: made.state.generation,
+      feeds: made.feeds,
       canary: canary?.result ?? null,
     }));
-    await agent.restore();
-    const running = agent.run(stop.signal);
-    const watching = watchOnceServing(agent, reportWakeup, client, readOwnToken, options, stop.signal);
+    await made.restore();
+    const running = made.run(stop.signal);
+    const watching = watchOnceServing(made, reportWakeup, client, readOwnToken, options, stop.signal);
     closers.unshift(async () => {
       stop.abort(new Error('the agent is closing'));
       await Promise.all([running, watching]);
@@ -122,7 +137,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     const httpPort =
       config.httpAddress === undefined
         ? undefined
-        : await listenHttp(config.httpAddress, agent, registry, (close) => closers.push(close));
+        : await listenHttp(config.httpAddress, made, registry, (close) => closers.push(close));
     log.info('agent.started', {
       version: KEDGE_VERSION,
       ca: config.caAddress,
@@ -131,7 +146,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     });
     return {
       get state() {
-        return agent.state;
+        return made.state;
       },
       metricsText: () => registry.render(),
       httpPort,

@@ -55,11 +55,15 @@ export function buildReport({ agentVersion, feeds, clockSkewMs, canaryResult }: 
             notAfterMs: BigInt(held.notAfterMs),
           },
     ...(clockSkewMs === null ? {} : { clockSkewMs: BigInt(Math.round(clockSkewMs)) }),
-    feeds: [...feeds.map(feedReport), ...(canaryResult === null ? [] : [canaryReport(canaryResult)])],
+    feeds: [
+      ...feeds.map((feed) => feedReport(feed, LIMITS.reportConsumers)),
+      ...(canaryResult === null ? [] : [canaryReport(canaryResult)]),
+    ],
   };
 }
 
-function feedReport(feed: FeedStatus): FeedReport {
+/** One feed, and of its consumers at most `limit`: those that are furthest behind. */
+export function feedReport(feed: FeedStatus, limit: number): FeedReport {
   const held = heldByFeed(feed);
   const grade = held === null ? null : gradeOfFeed(feed);
   return {
@@ -68,7 +72,7 @@ function feedReport(feed: FeedStatus): FeedReport {
     bundleSequence: held?.bundleSequence ?? 0n,
     svidSerialNumber: held?.serialNumber ?? new Uint8Array(0),
     errorCode: failureOfFeed(feed) ?? '',
-    consumers: worstFirst(feed.consumers).slice(0, LIMITS.reportConsumers).map(consumerReport),
+    consumers: worstFirst(feed.consumers).slice(0, limit).map(consumerReport),
     consumerCount: feed.consumers.length,
   };
 }

@@ -13,6 +13,11 @@ export const AGENT_COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./command/agent-healthcheck.ts')).agentHealthcheckCommand,
   },
   {
+    name: 'agent status',
+    summary: 'show the state of an agent: its SVID and bundle, and which consumers have them',
+    load: async () => (await import('./command/agent-status.ts')).agentStatusCommand,
+  },
+  {
     name: 'agent wait',
     summary: 'wait until an agent serves an identity',
     load: async () => (await import('./command/agent-wait.ts')).agentWaitCommand,
