@@ -2,7 +2,8 @@
  * The demo's workload `web`: asks the echo server over mTLS without a pause, over one connection that it keeps and
  * over a new one each time, and counts what fails.
  *
- * `node demo/echo-client.ts <port> <SPIFFE ID of the server>`, with SPIFFE_ENDPOINT_SOCKET set.
+ * `node demo/echo-client.ts <port> <SPIFFE ID of the server>` speaks mTLS itself; `node demo/echo-client.ts <path>`
+ * speaks plain text to its proxy on that Unix socket. With SPIFFE_ENDPOINT_SOCKET set.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SpiffeId } from '../pki/spiffe-id.ts';
@@ -15,13 +16,18 @@ const NEW_PAUSE_MS = 150;
 const REPORT_MS = 200;
 const RECONNECT_PAUSE_MS = 500;
 
-const port = Number(process.argv[2]);
-const serverId = SpiffeId.parse(process.argv[3] ?? '');
+const [address = '', server] = process.argv.slice(2);
 const totals = { requests: 0, newConnections: 0, failures: 0 };
 
 const identity = await followIdentity(() => {});
 const connect = (): Promise<EchoConnection> =>
-  EchoConnection.open({ port, serverId, own: identity.current() });
+  server === undefined
+    ? EchoConnection.openThroughProxy(address)
+    : EchoConnection.open({
+        port: Number(address),
+        serverId: SpiffeId.parse(server),
+        own: identity.current(),
+      });
 
 function failed(error: unknown): void {
   totals.failures += 1;

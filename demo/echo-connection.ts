@@ -1,4 +1,5 @@
-import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls';
+import { connect as connectPlain, type Socket } from 'node:net';
+import { connect, type DetailedPeerCertificate } from 'node:tls';
 import type { X509Identity } from '../cli/x509-context.ts';
 import type { SpiffeId } from '../pki/spiffe-id.ts';
 import { secureContextOptions, verifyServer } from './workload-tls.ts';
@@ -15,13 +16,13 @@ export interface EchoConnectionOptions {
   readonly own: X509Identity;
 }
 
-/** One mTLS connection to the echo server. Requests on it go one after another. */
+/** One connection to the echo server, mTLS or through a proxy that speaks mTLS. Requests on it go one after another. */
 export class EchoConnection {
-  readonly #socket: TLSSocket;
+  readonly #socket: Socket;
   #received = '';
   #waiting: PromiseWithResolvers<void> | undefined;
 
-  private constructor(socket: TLSSocket) {
+  private constructor(socket: Socket) {
     this.#socket = socket;
     socket.setEncoding('utf8');
     socket.on('data', (text: string) => {
@@ -30,6 +31,11 @@ export class EchoConnection {
     });
     socket.on('error', (error) => this.#waiting?.reject(error));
     socket.on('close', () => this.#waiting?.reject(new Error('the echo server closed the connection')));
+  }
+
+  /** On a socket that is connected. */
+  static on(socket: Socket): EchoConnection {
+    return new EchoConnection(socket);
   }
 
   /** Resolves once the handshake is done and the server is proven to be `serverId`; rejects with what was wrong. */
@@ -44,12 +50,14 @@ export class EchoConnection {
       // An SVID names a workload, not a host: its SPIFFE ID is what is checked.
       checkServerIdentity: (_host, peer) => refusal(peer as DetailedPeerCertificate, own, serverId),
     });
-    socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)));
-    socket.once('error', reject);
-    socket.once('secureConnect', () => {
-      socket.off('error', reject);
-      resolve(new EchoConnection(socket));
-    });
+    settle(socket, 'secureConnect', { resolve, reject });
+    return promise;
+  }
+
+  /** Opens one in plain text to our own proxy, which does the rest. Its Unix socket is `path`. */
+  static openThroughProxy(path: string): Promise<EchoConnection> {
+    const { promise, resolve, reject } = Promise.withResolvers<EchoConnection>();
+    settle(connectPlain({ path }), 'connect', { resolve, reject });
     return promise;
   }
 
@@ -68,6 +76,19 @@ export class EchoConnection {
   close(): void {
     this.#socket.end();
   }
+}
+
+function settle(
+  socket: Socket,
+  event: 'connect' | 'secureConnect',
+  { resolve, reject }: Pick<PromiseWithResolvers<EchoConnection>, 'resolve' | 'reject'>,
+): void {
+  socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)));
+  socket.once('error', reject);
+  socket.once(event, () => {
+    socket.off('error', reject);
+    resolve(EchoConnection.on(socket));
+  });
 }
 
 function refusal(peer: DetailedPeerCertificate, own: X509Identity, serverId: SpiffeId): Error | undefined {

@@ -1,9 +1,10 @@
 /**
- * The demo's workload `echo`: answers each line with the same line, over mTLS, to one SPIFFE ID only.
+ * The demo's workload `echo`: answers each line with the same line.
  *
- * `node demo/echo-server.ts <SPIFFE ID of the client>`, with SPIFFE_ENDPOINT_SOCKET set.
+ * `node demo/echo-server.ts <SPIFFE ID of the client>` speaks mTLS itself, to that SPIFFE ID only;
+ * `node demo/echo-server.ts <path>` speaks plain text to its proxy on that Unix socket. With SPIFFE_ENDPOINT_SOCKET set.
  */
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createPlainServer, type Server, type Socket } from 'node:net';
 import { createServer, type TLSSocket } from 'node:tls';
 import { SpiffeId } from '../pki/spiffe-id.ts';
 import { tellDemo } from './message.ts';
@@ -12,24 +13,33 @@ import { secureContextOptions, verifyClient } from './workload-tls.ts';
 
 const MAX_LINE_BYTES = 1024;
 
-const clientId = SpiffeId.parse(process.argv[2] ?? '');
-const open = new Set<TLSSocket>();
-
-// New connections get the new SVID; those that exist go on as they are.
-const identity = await followIdentity((next) => server.setSecureContext(secureContextOptions(next)));
-const server = createServer(
-  { ...secureContextOptions(identity.current()), requestCert: true, rejectUnauthorized: true },
-  serve,
-);
-server.on('tlsClientError', (error) => tellDemo({ kind: 'failure', reason: `handshake: ${error.message}` }));
-server.listen(0, '127.0.0.1', () => {
-  tellDemo({ kind: 'listening', port: (server.address() as AddressInfo).port });
+const [peer = ''] = process.argv.slice(2);
+const open = new Set<Socket>();
+const server = peer.startsWith('/') ? await servePlain(peer) : await serveMtls(SpiffeId.parse(peer));
+server.on('error', (error) => {
+  console.error(error);
+  process.exit(1);
 });
 
-function serve(socket: TLSSocket): void {
-  open.add(socket);
-  socket.on('close', () => open.delete(socket));
-  socket.on('error', () => socket.destroy());
+async function servePlain(path: string): Promise<Server> {
+  await followIdentity(() => {});
+  return createPlainServer(echo).listen({ path }, () => tellDemo({ kind: 'listening', port: 0 }));
+}
+
+async function serveMtls(clientId: SpiffeId): Promise<Server> {
+  // New connections get the new SVID; those that exist go on as they are.
+  const identity = await followIdentity((next) => tls.setSecureContext(secureContextOptions(next)));
+  const tls = createServer(
+    { ...secureContextOptions(identity.current()), requestCert: true, rejectUnauthorized: true },
+    (socket) => serve(socket, clientId),
+  );
+  tls.on('tlsClientError', (error) => tellDemo({ kind: 'failure', reason: `handshake: ${error.message}` }));
+  return tls.listen(0, '127.0.0.1', () => {
+    tellDemo({ kind: 'listening', port: (tls.address() as AddressInfo).port });
+  });
+}
+
+function serve(socket: TLSSocket, clientId: SpiffeId): void {
   try {
     verifyClient(socket.getPeerCertificate(), clientId);
   } catch (error) {
@@ -37,6 +47,13 @@ function serve(socket: TLSSocket): void {
     socket.destroy();
     return;
   }
+  echo(socket);
+}
+
+function echo(socket: Socket): void {
+  open.add(socket);
+  socket.on('close', () => open.delete(socket));
+  socket.on('error', () => socket.destroy());
   let pending = '';
   socket.setEncoding('utf8');
   socket.on('data', (text: string) => {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { delimiter, dirname } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { haproxyOnPath } from '../../demo/haproxy-sidecar.ts';
+import { findPeer, peerEnvironment } from '../../scripts/peer-folder.ts';
 import { ROOT } from '../support/kedge-process.ts';
 
 const PATIENCE_MS = 240_000;
@@ -13,9 +16,10 @@ class Demo {
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   output = '';
 
-  constructor(...argv: string[]) {
+  constructor(argv: readonly string[] = [], env: Readonly<Record<string, string>> = {}) {
     const child = spawn(process.execPath, ['demo/main.ts', ...argv], {
       cwd: ROOT,
+      env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.process = child;
@@ -37,18 +41,26 @@ class Demo {
 
   /** The process ids of its children, by their command line. */
   children(): Map<string, number> {
-    const pids = readFileSync(`/proc/${this.process.pid}/task/${this.process.pid}/children`, 'utf8');
+    const { pid } = this.process;
     return new Map(
-      pids
-        .split(' ')
-        .filter((pid) => pid !== '')
-        .map((pid) => [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '), Number(pid)]),
+      childrenOf(pid ?? 0).map((child) => [
+        readFileSync(`/proc/${child}/cmdline`, 'utf8').replaceAll('\0', ' '),
+        child,
+      ]),
     );
   }
 
   get folder(): string {
     return /(\/\S*kedge-demo-\w+)\/kedge status/.exec(this.output)?.[1] ?? assert.fail(this.output);
   }
+}
+
+function childrenOf(pid: number): number[] {
+  const pids = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return pids
+    .split(' ')
+    .filter((child) => child !== '')
+    .map(Number);
 }
 
 async function gone(pids: Iterable<number>): Promise<void> {
@@ -69,11 +81,45 @@ function isAlive(pid: number): boolean {
   }
 }
 
+const haproxy = findPeer('haproxy');
+
+describe('npm start with HAProxy on PATH', {
+  skip: haproxy === null && 'no HAProxy on this machine: npm run peers gets it from Debian',
+}, () => {
+  const env = {
+    ...peerEnvironment('haproxy'),
+    PATH: [dirname(haproxy ?? ''), process.env['PATH'] ?? ''].join(delimiter),
+  };
+
+  it('puts HAProxy in front of both workloads, and rotates without one failed request', async () => {
+    const demo = new Demo(['--rotations', '3'], env);
+    assert.deepEqual(await demo.ended, { code: 0, signal: null }, demo.output);
+    assert.match(demo.output, /^started {2}the HAProxy of web /m);
+    assert.match(demo.output, /web +X\.509-SVID \w{12} -> \w{12}, .* \d+ requests, 0 failures$/m);
+    assert.match(demo.output, /; 0 failures\.$/m);
+  });
+
+  it('leaves no HAProxy behind when it is itself killed', async () => {
+    const demo = new Demo([], env);
+    await demo.says(/web +first X\.509-SVID/);
+    const wrappers = [...demo.children()].filter(([line]) => line.includes('haproxy-process'));
+    assert.equal(wrappers.length, 2);
+    const all = wrappers.flatMap(([, pid]) => [pid, ...childrenOf(pid)]);
+    assert.equal(all.length, 4);
+    demo.process.kill('SIGKILL');
+    await demo.ended;
+    await gone(all);
+    rmSync(demo.folder, { recursive: true });
+  });
+});
+
 describe('npm start', {
-  skip: !existsSync('/proc/self/status') && 'the test looks for processes in /proc',
+  skip:
+    (!existsSync('/proc/self/status') && 'the test looks for processes in /proc') ||
+    (haproxyOnPath(process.env['PATH']) !== undefined && 'HAProxy is on PATH: see the suite above'),
 }, () => {
   it('rotates SVIDs and issuers while traffic flows, without one failed request, two of it side by side', async () => {
-    const demos = [new Demo('--rotations', '10'), new Demo('--rotations', '2')];
+    const demos = [new Demo(['--rotations', '10']), new Demo(['--rotations', '2'])];
     const ended = await Promise.all(demos.map(({ ended }) => ended));
     for (const [i, demo] of demos.entries()) {
       assert.deepEqual(ended[i], { code: 0, signal: null }, demo.output);
@@ -142,7 +188,7 @@ describe('npm start', {
   });
 
   it('refuses an option that it does not take', async () => {
-    const demo = new Demo('--rotations', 'many');
+    const demo = new Demo(['--rotations', 'many']);
     assert.deepEqual(await demo.ended, { code: 2, signal: null });
     assert.match(demo.output, /^error: --rotations does not take "many"$/m);
   });
