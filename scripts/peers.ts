@@ -5,45 +5,15 @@
  * and no maintainer script runs. What is on PATH already is left alone. A machine without apt says so and exits 0:
  * the tests that want the peer then report themselves as skipped. With CI=true a missing peer is an error.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { DebianPackages } from './debian-packages.ts';
 import { findPeer, PEERS, peerFolder } from './peer-folder.ts';
 
 const inCi = process.env['CI'] === 'true';
 const folder = peerFolder();
-mkdirSync(join(folder, 'apt/lists/partial'), { recursive: true });
-mkdirSync(join(folder, 'apt/cache/archives/partial'), { recursive: true });
-
-// apt's own state goes to our folder, so that neither root nor the machine's package lists are needed.
-const apt = (args: readonly string[], cwd: string): void => {
-  const options = [
-    `Dir::State::Lists=${folder}/apt/lists`,
-    `Dir::Cache=${folder}/apt/cache`,
-    'APT::Sandbox::User=',
-  ];
-  execFileSync('apt-get', ['-qq', ...options.flatMap((o) => ['-o', o]), ...args], {
-    cwd,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-};
-
-let updated = false;
-const unpack = (debianPackage: string): void => {
-  const staging = mkdtempSync(join(folder, `${debianPackage}-`));
-  try {
-    if (!updated) apt(['update'], staging);
-    updated = true;
-    apt(['download', debianPackage], staging);
-    const archive = readdirSync(staging).find((file) => file.endsWith('.deb'));
-    if (archive === undefined) throw new Error('apt-get download left no package');
-    execFileSync('dpkg-deb', ['-x', archive, 'root'], { cwd: staging });
-    rmSync(join(folder, debianPackage), { recursive: true, force: true });
-    renameSync(join(staging, 'root'), join(folder, debianPackage));
-  } finally {
-    rmSync(staging, { recursive: true, force: true });
-  }
-};
+mkdirSync(folder, { recursive: true });
+const packages = new DebianPackages(join(folder, 'apt'));
 
 let missing = 0;
 for (const { name, debianPackages } of PEERS) {
@@ -53,7 +23,8 @@ for (const { name, debianPackages } of PEERS) {
   }
   try {
     // The program last: once it is there, all that it needs is.
-    for (const debianPackage of debianPackages.toReversed()) unpack(debianPackage);
+    for (const debianPackage of debianPackages.toReversed())
+      packages.unpack(debianPackage, join(folder, debianPackage));
     console.log(`${name}: unpacked from Debian's packages ${debianPackages.join(', ')}`);
   } catch (error) {
     missing += 1;

@@ -1,9 +1,10 @@
 /**
- * Runs one tier of tests: `node scripts/test.ts fast|system|fuzz|peers [file...]`.
+ * Runs one tier of tests: `node scripts/test.ts fast|system|cluster|fuzz [file...]`.
  *
  * Tiers:
  * - fast: test/unit and test/conformance, in parallel, ends within 5 minutes on 2 cores;
  * - system: test/system, whole processes and real peers, one file at a time;
+ * - cluster: test/cluster, on a real kube-apiserver and etcd, one file at a time;
  * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers.
  *
  * Each prints node's closing counts. Exits with the runner's code; a tier without a file fails.
@@ -20,6 +21,10 @@ const TIERS: Readonly<
     options: ['--test-concurrency=2', '--test-timeout=120000'],
   },
   system: { globs: ['test/system/**/*.test.ts'], options: ['--test-concurrency=1', '--test-timeout=600000'] },
+  cluster: {
+    globs: ['test/cluster/**/*.test.ts'],
+    options: ['--test-concurrency=1', '--test-timeout=600000'],
+  },
   fuzz: { globs: ['test/fuzz/**/*.test.ts'], options: ['--test-concurrency=2', '--test-timeout=900000'] },
 };
 
