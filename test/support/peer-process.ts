@@ -15,6 +15,8 @@ export interface PeerOptions {
   /** It is handed this port of loopback, listened on, as systemd does (sd_listen_fds(3)). */
   readonly listenPort?: number;
   readonly isReady: () => boolean | Promise<boolean>;
+  /** How long it may take until it is; 30 s where absent. */
+  readonly readyTimeoutMs?: number;
   /** How it is told to end. */
   readonly endSignal?: NodeJS.Signals;
 }
@@ -27,7 +29,16 @@ export class RunningPeer {
 
   /** Starts it and waits until it is ready; it ends with the test at the latest. */
   static async start(t: Pick<TestContext, 'after'>, options: PeerOptions): Promise<RunningPeer> {
-    const { program, args, env = {}, user = {}, listenPort, isReady, endSignal = 'SIGTERM' } = options;
+    const {
+      program,
+      args,
+      env = {},
+      user = {},
+      listenPort,
+      isReady,
+      readyTimeoutMs,
+      endSignal = 'SIGTERM',
+    } = options;
     const listening = listenPort === undefined ? null : await listeningSocket(listenPort);
     // The id in LISTEN_PID is that of the program itself, which is known only once it is about to run.
     const shell = listening === null ? [] : ['/bin/sh', '-c', 'LISTEN_PID=$$ exec "$0" "$@"'];
@@ -40,10 +51,11 @@ export class RunningPeer {
     listening?.close();
     const peer = new RunningPeer(child, endSignal);
     t.after(() => peer.end());
-    await until(`${program} is ready`, async () => {
+    const isUp = async (): Promise<boolean> => {
       if (peer.hasEnded) throw new Error(`${program} has ended: ${peer.output}`);
       return await isReady();
-    });
+    };
+    await until(`${program} is ready`, isUp, readyTimeoutMs);
     return peer;
   }
 
@@ -58,6 +70,11 @@ export class RunningPeer {
   get hasEnded(): boolean {
     const { pid, exitCode, signalCode } = this.#process;
     return pid === undefined || exitCode !== null || signalCode !== null;
+  }
+
+  /** Stops the process in its tracks (it keeps its sockets, and answers nothing), or lets it go on. */
+  freeze(frozen: boolean): void {
+    this.#process.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
   }
 
   /** Ends it, and waits until it has. Harmless when repeated. */
