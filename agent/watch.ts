@@ -7,9 +7,10 @@ import type { Wakeup } from '../host/wakeup.ts';
 import { equalBytes } from '../pki/bytes.ts';
 import { isKedgeError } from '../pki/kedge-error.ts';
 import { Report, type TrustBundle, type WatchResponse } from '../proto/gen/kedge/v1/identity.ts';
-import type { CaClient, WatchStream } from './ca-client.ts';
-import { after, type Deadline, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
+import type { CaClient } from './ca-client.ts';
+import { after, type Deadline, earlier, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
 import type { RenewalRequest } from './renewal.ts';
+import { type ReportChange, ReportPace } from './report-pace.ts';
 
 /** Waits between streams. */
 const WATCH_BACKOFF = { baseMs: 500, capMs: 30_000 };
@@ -37,15 +38,16 @@ export interface WatchOptions {
 }
 
 /**
- * Keeps a Watch stream open until `signal` is aborted: reports what the agent holds, first and after each change,
- * and hands on what the CA says. Never rejects.
+ * Keeps a Watch stream open until `signal` is aborted: reports what the agent holds, first and after changes, at the
+ * pace of {@link ReportPace}, and hands on what the CA says. Never rejects.
  */
 export async function runWatch(options: WatchOptions, signal: AbortSignal): Promise<void> {
   const { clock, random, log } = options;
+  const pace = new ReportPace(clock);
   for (let failures = 0; !signal.aborted; ) {
     const openedMs = clock.monotonic();
     try {
-      await watchOnce(options, signal);
+      await watchOnce(options, pace, signal);
       // It moved to another connection, or begins anew: the next stream at once.
       failures = 0;
       continue;
@@ -61,7 +63,7 @@ export async function runWatch(options: WatchOptions, signal: AbortSignal): Prom
 }
 
 /** One stream. Resolves when another should take its place; rejects with what ended it. */
-async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<void> {
+async function watchOnce(options: WatchOptions, pace: ReportPace, signal: AbortSignal): Promise<void> {
   const { client, readToken, clock, random, wakeup, log } = options;
   const stream = await client.openWatch(await readToken());
   const { call } = stream;
@@ -76,7 +78,7 @@ async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<vo
   call.on('drain', () => wakeup.wake());
   log.debug('watch.opened');
   try {
-    let sent: SentReport | null = null;
+    let sent: Report | null = null;
     let moveAt: Deadline | null = null;
     const stop = AbortSignal.any([signal, ended.signal]);
     while (!stop.aborted) {
@@ -87,8 +89,20 @@ async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<vo
       const report = options.report();
       // On one stream the CA takes evidence that only grows: what was lost is told on a new one.
       if (sent !== null && report.bundleSequence < sent.bundleSequence) return;
-      sent = sendReport(stream, report, sent);
-      const until = moveAt;
+      const change = changeOf(report, sent);
+      let until = moveAt;
+      // Where the stream takes no more, 'drain' comes.
+      if (change !== null && call.writable && !call.writableNeedDrain) {
+        const waitMs = pace.waitMs(change);
+        if (waitMs <= 0) {
+          pace.take();
+          call.write({ report });
+          sent = report;
+        } else {
+          const dueAt = after(now, waitMs);
+          until = moveAt === null ? dueAt : earlier(moveAt, dueAt, now);
+        }
+      }
       await wakeup.sleep(seen, (end) => sleepUntilDeadline(clock, until, end), stop).catch(() => {});
     }
     throw failure === null ? new Error('the CA ended the stream') : stream.errorOf(failure);
@@ -100,19 +114,19 @@ async function watchOnce(options: WatchOptions, signal: AbortSignal): Promise<vo
   }
 }
 
-/** The newest report that was sent on a stream. */
-interface SentReport {
-  readonly encoded: Uint8Array;
-  readonly bundleSequence: bigint;
+/** What `report` says that `sent`, the last on this stream, did not; null = nothing. */
+function changeOf(report: Report, sent: Report | null): ReportChange | null {
+  if (sent === null || !isSame(held(report), held(sent))) return 'held';
+  return isSame(report, sent) ? null : 'detail';
 }
 
-/** Sends the report when it differs from the last, and the stream takes more. Returns the last that was sent. */
-function sendReport({ call }: WatchStream, report: Report, last: SentReport | null): SentReport | null {
-  if (call.writableNeedDrain || !call.writable) return last;
-  const encoded = Report.encode(report).finish();
-  if (last !== null && equalBytes(last.encoded, encoded)) return last;
-  call.write({ report });
-  return { encoded, bundleSequence: report.bundleSequence };
+/** What the agent holds as a whole, without its feeds. */
+function held({ bundleSequence, svid }: Report): Report {
+  return { agentVersion: '', bundleSequence, svid, feeds: [] };
+}
+
+function isSame(a: Report, b: Report): boolean {
+  return equalBytes(Report.encode(a).finish(), Report.encode(b).finish());
 }
 
 function receive({ message, serverTimeMs }: WatchResponse, options: WatchOptions): void {

@@ -2,8 +2,8 @@ import type { Clock } from '../../host/clock.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 
 /** Reports that may come at once, and how long one more takes to be allowed, milliseconds. */
-const REPORT_BURST = 20;
-const REPORT_INTERVAL_MS = 1_000;
+export const REPORT_BURST = 20;
+export const REPORT_INTERVAL_MS = 1_000;
 
 /** How often one agent may report. */
 export class ReportRate {

@@ -110,6 +110,44 @@ describe('watching the CA', () => {
     assert.deepEqual(sequences(), [1n, 2n]);
   });
 
+  it('reports a crowd of changes at a pace that the CA takes, the newest of them', async () => {
+    const envoys = (count: number): Report => ({
+      ...reportOf(1n),
+      feeds: [
+        {
+          name: 'sds',
+          evidence: 0,
+          bundleSequence: 0n,
+          svidSerialNumber: new Uint8Array(0),
+          errorCode: '',
+          consumers: [],
+          consumerCount: count,
+        },
+      ],
+    });
+    start();
+    await until(() => ca.reports.length === 1);
+    for (let count = 1; count <= 64; count += 1) {
+      report = envoys(count);
+      wakeup.wake();
+      await settle();
+    }
+    const counts = (): (number | undefined)[] => ca.reports.map(({ feeds }) => feeds[0]?.consumerCount);
+    assert.deepEqual(counts(), [undefined, 1, 2, 3]);
+    // A bundle does not wait behind them.
+    report = { ...report, bundleSequence: 2n };
+    wakeup.wake();
+    await until(() => ca.reports.length === 5);
+    assert.deepEqual(sequences(), [1n, 1n, 1n, 1n, 2n]);
+    report = { ...report, feeds: envoys(65).feeds };
+    wakeup.wake();
+    await settle();
+    assert.equal(ca.reports.length, 5);
+    await clock.advance(10_000);
+    await until(() => ca.reports.length === 6);
+    assert.equal(counts().at(-1), 65);
+  });
+
   it('hands on requests to renew, with the clock of the CA', async () => {
     start();
     await until(() => ca.watches.size === 1 && bundles.length === 1);
