@@ -237,6 +237,14 @@ export const ERROR_TABLE = {
     means: 'the health of a service was asked for that is not served',
   },
   address_unavailable: precondition('an address or port cannot be listened on'),
+  // --- Kubernetes: injection
+  pod_malformed: input('an object is no pod, or no workload with pods, where injection needs it to be one'),
+  injection_annotation_invalid: input(
+    'an annotation or label under kedge.io/ is unknown, or has a value that it does not take',
+  ),
+  injection_refused: precondition(
+    'a pod cannot have an agent as it is: the message names what is in the way, the hint how to go on without',
+  ),
   // --- usage
   usage_invalid: input('a command line that the command does not take'),
   config_invalid: input('a configuration file or flag that Kedge does not take'),
