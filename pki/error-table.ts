@@ -245,6 +245,10 @@ export const ERROR_TABLE = {
   injection_refused: precondition(
     'a pod cannot have an agent as it is: the message names what is in the way, the hint how to go on without',
   ),
+  manifest_malformed: input('a manifest is not YAML or JSON'),
+  manifest_unsupported: input(
+    'a manifest is written in a way that cannot be added to without a change elsewhere, such as by YAML anchors',
+  ),
   // --- usage
   usage_invalid: input('a command line that the command does not take'),
   config_invalid: input('a configuration file or flag that Kedge does not take'),

@@ -39,6 +39,10 @@ export const LIMITS = {
   sdsResourceNames: 128,
   /** All resource names of one SDS request together, characters: they are kept while there is no identity. */
   sdsNamesChars: 32 * 1024,
+  /** Manifests that `kedge inject` reads, characters. */
+  manifestChars: 16 * 1024 * 1024,
+  /** Documents of one such stream. */
+  manifestDocuments: 4_096,
   /** `aud` values of one token. */
   tokenAudiences: 32,
   /** One claim or header parameter that is a string, characters. */

@@ -1,4 +1,9 @@
-import { AGENT_CONTAINER, type InjectionSettings, type SidecarMode } from './injection-settings.ts';
+import {
+  AGENT_CONTAINER,
+  AGENT_PROGRAM,
+  type InjectionSettings,
+  type SidecarMode,
+} from './injection-settings.ts';
 import type { JsonMap } from './json.ts';
 import type { PodOptions } from './pod-options.ts';
 import { POD_PATHS, type PodVolume } from './pod-volumes.ts';
@@ -12,9 +17,6 @@ export interface AgentContainerOptions {
   readonly fsGroup: number | null;
 }
 
-/** The program in Kedge's image, for what the kubelet runs beside the entry point. */
-const PROGRAM = 'kedge';
-
 /**
  * The container of the agent. Its arguments are options of `kedge agent` with a value each, so that no variable of the
  * environment can say otherwise.
@@ -27,6 +29,7 @@ export function agentContainer(given: AgentContainerOptions): JsonMap {
     name: AGENT_CONTAINER,
     image: options.image,
     imagePullPolicy: options.imagePullPolicy,
+    command: AGENT_PROGRAM,
     args: ['agent', ...agentArguments(given)],
     ...(mode === 'native' ? { restartPolicy: 'Always' } : {}),
     // What the agent said last is then in the status of the pod.
@@ -101,7 +104,7 @@ function agentArguments({ settings, options, fsGroup }: AgentContainerOptions): 
 function probes(settings: InjectionSettings, options: PodOptions, mode: SidecarMode): JsonMap {
   const { httpPort, workloadApi } = options;
   const ask = (command: readonly string[]): JsonMap => ({
-    exec: { command: [PROGRAM, 'agent', ...command, `--socket=${POD_PATHS.socket}`] },
+    exec: { command: [...AGENT_PROGRAM, 'agent', ...command, `--socket=${POD_PATHS.socket}`] },
   });
   const startup: JsonMap | null =
     httpPort !== null

@@ -4,8 +4,8 @@ import { isList, isMap, type Json, type JsonMap } from './json.ts';
 export type EditPath = readonly (string | number)[];
 
 /**
- * One change of a document. `add` puts a member that is not there, or an element before the one at the index (at the
- * length: after the last); `replace` puts another text in the place of one. Nothing is ever removed.
+ * One change of a document. `add` puts a member that is not there or is null, or an element before the one at the index
+ * (at the length: after the last); `replace` puts another text in the place of one. Nothing is ever removed.
  */
 export type Edit =
   | { readonly op: 'add'; readonly path: EditPath; readonly value: Json }
@@ -26,22 +26,37 @@ function changed(value: Json, path: EditPath, edit: Edit): Json {
       : value.with(step, rest.length === 0 ? edit.value : changed(value[step] ?? null, rest, edit));
   }
   if (typeof step === 'string' && isMap(value)) {
-    const exists = Object.hasOwn(value, step);
+    const there = Object.hasOwn(value, step) ? (value[step] ?? null) : null;
     const isNew = rest.length === 0 && edit.op === 'add';
-    if (exists === isNew) throw lost(edit);
-    const next = rest.length === 0 ? edit.value : changed(value[step] ?? null, rest, edit);
-    return Object.fromEntries([
-      ...Object.entries({ ...value })
-        .filter(([name]) => name !== step || exists)
-        .map(([name, item]): [string, Json] => [name, name === step ? next : item]),
-      ...(exists ? [] : [[step, next] as [string, Json]]),
-    ]);
+    if ((there === null) !== isNew) throw lost(edit);
+    // `fromEntries` and the spread define properties: a member named `__proto__` is one like any other.
+    const next = Object.fromEntries([[step, rest.length === 0 ? edit.value : changed(there, rest, edit)]]);
+    return { ...value, ...next };
   }
   throw lost(edit);
 }
 
 function lost(edit: Edit): TypeError {
   return new TypeError(`an edit leads nowhere: ${edit.op} ${jsonPointer(edit.path)}`);
+}
+
+/**
+ * The same changes with what is added to something added put into it at once: each edit that is left has its parent in
+ * the document as it was. Elements that are appended keep the index that they get.
+ */
+export function coalesced(edits: readonly Edit[]): readonly Edit[] {
+  const left: Edit[] = [];
+  for (const edit of edits) {
+    const within = left.findIndex(
+      ({ op, path }) =>
+        op === 'add' && path.length < edit.path.length && path.every((step, i) => step === edit.path[i]),
+    );
+    const outer = left[within];
+    // An index names an element of the list as it is then: only what was added at the end is still there later.
+    if (outer?.op !== 'add') left.push(edit);
+    else left[within] = { ...outer, value: changed(outer.value, edit.path.slice(outer.path.length), edit) };
+  }
+  return left;
 }
 
 /** A path as a JSON Pointer (RFC 6901). */
@@ -81,15 +96,23 @@ export class Draft {
   insert(path: EditPath, element: Json, at?: number): void {
     const list = this.at(...path);
     if (isList(list)) this.#apply({ op: 'add', path: [...path, at ?? list.length], value: element });
-    else this.#apply({ op: 'add', path, value: [element] });
+    else this.#make(path, [element]);
   }
 
   /** Sets a text member of the object at `path`, which is made where it is missing. What is equal stays. */
   setText(path: EditPath, name: string, text: string): void {
-    const map = this.at(...path);
-    if (!isMap(map)) this.#apply({ op: 'add', path, value: { [name]: text } });
-    else if (!Object.hasOwn(map, name)) this.#apply({ op: 'add', path: [...path, name], value: text });
-    else if (map[name] !== text) this.#apply({ op: 'replace', path: [...path, name], value: text });
+    const there = this.at(...path, name);
+    if (there === undefined || there === null) this.#make([...path, name], text);
+    else if (there !== text) this.#apply({ op: 'replace', path: [...path, name], value: text });
+  }
+
+  /** Puts `value` at `path`, in objects that are made for it where there are none. */
+  #make(path: EditPath, value: Json): void {
+    const parent = this.at(...path.slice(0, -1));
+    const name = path.at(-1);
+    const isMissing = parent === undefined || parent === null;
+    if (isMissing && typeof name === 'string') this.#make(path.slice(0, -1), { [name]: value });
+    else this.#apply({ op: 'add', path, value });
   }
 
   #apply(edit: Edit): void {

@@ -55,6 +55,12 @@ export interface InjectionSettings {
 /** The namespaces that Kubernetes itself lives in: nothing is ever injected there. */
 export const SYSTEM_NAMESPACES: readonly string[] = ['kube-system', 'kube-public', 'kube-node-lease'];
 
+/** The agent's program in Kedge's image, which has no shell: `deploy/Dockerfile` puts it there. */
+export const AGENT_PROGRAM: readonly string[] = [
+  '/usr/local/bin/node',
+  '/usr/local/lib/kedge/kedge-agent.mjs',
+];
+
 /** Names of the injected things. All are Kedge's own; a pod that has one of them already is refused. */
 export const AGENT_CONTAINER = 'kedge-agent';
 /** The label that says whether a namespace or a pod is meshed; on pods an annotation of that name is read too. */

@@ -58,9 +58,9 @@ const MIRROR_POD = 'kubernetes.io/config.mirror';
  */
 export function injectPod(pod: Json, context: InjectionContext): Injection {
   const { settings, capabilities } = context;
-  const view = viewPod(pod);
-  const reason = skipReason(view, context);
+  const reason = skipReason(pod, context);
   if (reason !== null) return { kind: 'skipped', reason };
+  const view = viewPod(pod);
   const annotations = readAnnotations(view.annotations);
   const options = podOptions(settings, annotations);
   const existing = injectedAgent(view);
@@ -96,14 +96,17 @@ export function injectPod(pod: Json, context: InjectionContext): Injection {
   return edits.length === 0 ? { kind: 'unchanged' } : { kind: 'injected', mode, edits };
 }
 
-function skipReason(view: PodView, { namespace, ownNamespace }: InjectionContext): SkipReason | null {
+/** Asked before anything else is looked at: what is not meshed is none of our business. */
+function skipReason(pod: Json, { namespace, ownNamespace }: InjectionContext): SkipReason | null {
+  const metadata = member(pod, 'metadata');
+  const [labels, annotations] = [member(metadata, 'labels'), member(metadata, 'annotations')];
   if (namespace.name !== null && SYSTEM_NAMESPACES.includes(namespace.name)) return 'system-namespace';
   if (namespace.name === ownNamespace) return 'own-namespace';
-  if (member(view.annotations, MIRROR_POD) !== undefined) return 'mirror-pod';
+  if (member(annotations, MIRROR_POD) !== undefined) return 'mirror-pod';
   const values = [
     injectValueOf(namespace.labels, "the namespace's label"),
-    injectValueOf(view.labels, "the pod's label"),
-    injectValueOf(view.annotations, "the pod's annotation"),
+    injectValueOf(labels, "the pod's label"),
+    injectValueOf(annotations, "the pod's annotation"),
   ];
   if (values.includes('disabled')) return 'disabled';
   return values.includes('enabled') ? null : 'not-selected';

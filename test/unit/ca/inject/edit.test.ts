@@ -25,6 +25,20 @@ describe('edits', () => {
     );
   });
 
+  it('make what is missing or null above them in one', () => {
+    const draft = new Draft({ spec: null });
+    draft.setText(['metadata', 'labels'], 'a', 'b');
+    draft.insert(['spec', 'volumes'], 1);
+    assert.deepEqual(draft.edits, [
+      { op: 'add', path: ['metadata'], value: { labels: { a: 'b' } } },
+      { op: 'add', path: ['spec'], value: { volumes: [1] } },
+    ]);
+    assert.deepEqual(applyEdits({ spec: null }, draft.edits), {
+      spec: { volumes: [1] },
+      metadata: { labels: { a: 'b' } },
+    });
+  });
+
   it('know a member named __proto__ as one like any other', () => {
     const edited = applyEdits(JSON.parse('{"__proto__":{"a":1}}'), [
       { op: 'add', path: ['__proto__', 'b'], value: 2 },
@@ -35,6 +49,7 @@ describe('edits', () => {
 
   const lost = [
     { op: 'add', path: ['a', 'b'], value: 1 },
+    { op: 'replace', path: ['x', 'y'], value: '1' },
     { op: 'add', path: ['x', 'y'], value: 1 },
     { op: 'add', path: ['a', 'b', 2], value: 1 },
     { op: 'add', path: ['a', 'b', 'c'], value: 1 },

@@ -296,7 +296,7 @@ describe('a pod that cannot have an agent', () => {
     const host = patched(podWith({ 'http-port': 'disabled' }, { hostNetwork: true }));
     const agent = at(host, 'spec', 'initContainers', 0);
     assert.equal(member(agent, 'ports'), undefined);
-    assert.equal(at(agent, 'startupProbe', 'exec', 'command', 0), 'kedge');
+    assert.equal(at(agent, 'startupProbe', 'exec', 'command', 3), 'healthcheck');
     const job = podWith({ sidecar: 'container' }, { restartPolicy: 'Never' });
     assert.equal(at(patched(job, OLD_CLUSTER), 'spec', 'containers', 0, 'name'), 'kedge-agent');
   });
@@ -308,6 +308,7 @@ describe('injection done again', () => {
       fc.property(meshablePods, fc.constantFrom(CONTEXT, OLD_CLUSTER), (pod, context) => {
         assert.deepEqual(injectPod(patched(pod, context), context), { kind: 'unchanged' });
       }),
+      60,
     );
   });
 
@@ -329,6 +330,7 @@ describe('injection done again', () => {
         };
         assert.ok(contains(pod, after));
       }),
+      60,
     );
   });
 
