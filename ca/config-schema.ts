@@ -4,9 +4,13 @@ import { LOG_LEVELS } from '../host/log.ts';
 import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
 import { TrustDomain } from '../pki/spiffe-id.ts';
 import { MAX_LEEWAY_MS } from './attest/jwt.ts';
+import { isLabelName, isSubdomainName } from './attest/kubernetes-names.ts';
 import { impossibilities } from './config-checks.ts';
 import { CONFIG_KEYS } from './config-keys.ts';
 import { type CaSettings, type ListenAddress, merged } from './config-settings.ts';
+import { ADDRESS, IMAGE, QUANTITY, type ValueForm } from './inject/annotation-values.ts';
+import { AGENT_LOG_LEVELS, IMAGE_PULL_POLICIES, SIDECAR_SETTINGS } from './inject/injection-settings.ts';
+import { FAILURE_POLICIES } from './inject/webhook-configuration.ts';
 import { closedObject, readYaml } from './yaml-document.ts';
 
 const DAY_MS = 86_400_000;
@@ -67,6 +71,18 @@ const whole = (min: number, max: number): z.ZodType<number> =>
     .max(max);
 const keyAlgorithm = z.enum(['ec-p256', 'ec-p384', 'rsa-3072']);
 
+/** A text in one of the forms that annotations take too. */
+const formed = ({ allowed, read }: ValueForm): z.ZodType<string> =>
+  z.string().refine((text) => read(text) !== null, {
+    error: (issue) => `${quote(String(issue.input))} is not ${allowed}`,
+  });
+const labelName = z
+  .string()
+  .refine(isLabelName, 'not a name of Kubernetes: lower-case letters, digits and "-", at most 63');
+const objectName = z
+  .string()
+  .refine(isSubdomainName, 'not a name of Kubernetes: lower-case letters, digits, "-" and "."');
+
 const SHAPE = {
   trustDomain: parsed((name) => TrustDomain.parse(name)).optional(),
   dataFolder: path.optional(),
@@ -98,6 +114,34 @@ const SHAPE = {
     issuer: text.optional(),
     audience: text.optional(),
     leeway: duration(0, MAX_LEEWAY_MS, false).optional(),
+  }).optional(),
+  webhook: closedObject({
+    address: parsed(parseAddress).optional(),
+    configuration: objectName.optional(),
+    namespace: labelName.optional(),
+    service: labelName.optional(),
+    url: z
+      .string()
+      .max(1_024)
+      .regex(/^https:\/\/[^\s/?#@]{1,300}\/mutate$/, 'not an https URL with the path /mutate')
+      .optional(),
+    failurePolicy: z.enum(FAILURE_POLICIES).optional(),
+    timeout: duration(1_000, 30_000).optional(),
+  }).optional(),
+  injection: closedObject({
+    image: formed(IMAGE).optional(),
+    imagePullPolicy: z.enum(IMAGE_PULL_POLICIES).optional(),
+    caAddress: formed(ADDRESS).optional(),
+    sidecar: z.enum(SIDECAR_SETTINGS).optional(),
+    tokenTtl: duration(600_000, DAY_MS).optional(),
+    clusterTrustBundle: z.boolean().optional(),
+    logLevel: z.enum(AGENT_LOG_LEVELS).optional(),
+    cpuRequest: formed(QUANTITY).optional(),
+    memoryRequest: formed(QUANTITY).optional(),
+    memoryLimit: formed(QUANTITY).optional(),
+    userId: whole(1, 4_294_967_294).optional(),
+    httpHost: z.enum(['0.0.0.0', '[::]']).optional(),
+    httpPort: whole(0, 65_535).optional(),
   }).optional(),
   policy: closedObject({ file: path.optional() }).optional(),
   keys: closedObject({ sealingKeyFile: path.optional() }).optional(),

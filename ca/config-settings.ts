@@ -1,5 +1,7 @@
 import type { LogLevel } from '../host/log.ts';
 import type { TrustDomain } from '../pki/spiffe-id.ts';
+import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/injection-settings.ts';
+import type { FailurePolicy } from './inject/webhook-configuration.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
 
 /** A host and a port to listen on; port 0 = any that is free. */
@@ -57,6 +59,34 @@ export interface CaSettings {
         readonly issuer?: string | undefined;
         readonly audience?: string | undefined;
         readonly leeway?: number | undefined;
+      }
+    | undefined;
+  readonly webhook?:
+    | {
+        readonly address?: ListenAddress | undefined;
+        readonly configuration?: string | undefined;
+        readonly namespace?: string | undefined;
+        readonly service?: string | undefined;
+        readonly url?: string | undefined;
+        readonly failurePolicy?: FailurePolicy | undefined;
+        readonly timeout?: number | undefined;
+      }
+    | undefined;
+  readonly injection?:
+    | {
+        readonly image?: string | undefined;
+        readonly imagePullPolicy?: ImagePullPolicy | undefined;
+        readonly caAddress?: string | undefined;
+        readonly sidecar?: SidecarSetting | undefined;
+        readonly tokenTtl?: number | undefined;
+        readonly clusterTrustBundle?: boolean | undefined;
+        readonly logLevel?: AgentLogLevel | undefined;
+        readonly cpuRequest?: string | undefined;
+        readonly memoryRequest?: string | undefined;
+        readonly memoryLimit?: string | undefined;
+        readonly userId?: number | undefined;
+        readonly httpHost?: '0.0.0.0' | '[::]' | undefined;
+        readonly httpPort?: number | undefined;
       }
     | undefined;
   readonly policy?: { readonly file?: string | undefined } | undefined;

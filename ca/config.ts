@@ -16,6 +16,8 @@ import {
   lifetimesOf,
   merged,
 } from './config-settings.ts';
+import { injectionSettings, type WebhookSettings, webhookSettings } from './inject/injection-config.ts';
+import type { InjectionSettings } from './inject/injection-settings.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
 
 /** Everything that a CA is configured by. Deeply frozen. Times are milliseconds, paths absolute. */
@@ -47,6 +49,9 @@ export interface CaConfig {
     readonly audience: string;
     readonly leewayMs: number;
   };
+  /** Null: no webhook. */
+  readonly webhook: WebhookSettings | null;
+  readonly injection: InjectionSettings;
   /** Null: no policy file. */
   readonly policyFile: string | null;
   readonly sealingKeyFile: string;
@@ -129,6 +134,8 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       audience: attest.audience ?? 'kedge',
       leewayMs: attest.leeway ?? 30 * SECOND_MS,
     },
+    webhook: webhookSettings(settings),
+    injection: injectionSettings(settings),
     policyFile: settings.policy?.file === undefined ? null : resolve(folder, settings.policy.file),
     sealingKeyFile:
       settings.keys?.sealingKeyFile === undefined

@@ -10,6 +10,11 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   ...AGENT_COMMANDS,
   {
+    name: 'inject',
+    summary: 'give the pods in manifests their agent, as the webhook would',
+    load: async () => (await import('./command/inject.ts')).injectCommand,
+  },
+  {
     name: 'token',
     summary: 'mint a development token, with the claims of a Kubernetes bound ServiceAccount token',
     load: async () => (await import('./command/token.ts')).tokenCommand,

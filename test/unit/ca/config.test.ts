@@ -40,6 +40,22 @@ describe('the configuration', () => {
           audience: 'kedge',
           leewayMs: 30_000,
         },
+        webhook: null,
+        injection: {
+          trustDomain: 'example.org',
+          caAddress: 'kedge-ca.kedge.svc:8443',
+          audience: 'kedge',
+          tokenTtlSeconds: 3_600,
+          bundle: { kind: 'config-map', name: 'kedge-trust-bundle', key: 'bundle.pem' },
+          image: 'kedge:0.1.0',
+          imagePullPolicy: 'IfNotPresent',
+          sidecar: 'auto',
+          logLevel: 'info',
+          resources: { cpuRequest: '10m', memoryRequest: '80Mi', cpuLimit: null, memoryLimit: '160Mi' },
+          userId: 65_532,
+          httpHost: '0.0.0.0',
+          httpPort: 15_940,
+        },
         policyFile: null,
         sealingKeyFile: '/work/.kedge/sealing-key',
         limits: {
@@ -79,6 +95,26 @@ describe('the configuration', () => {
     assert.deepEqual(listen, { grpc: { host: '::1', port: 0 }, http: { host: 'localhost', port: 65_535 } });
   });
 
+  it('tells the injection what it says elsewhere, and the webhook where it is', () => {
+    const { webhook, injection } = yaml(
+      'trustDomain: prod.test\nattest: {audience: other}\nwebhook: {address: "0.0.0.0:9444", namespace: mesh}\ninjection: {clusterTrustBundle: true, httpPort: 0}',
+    );
+    assert.deepEqual(webhook, {
+      address: { host: '0.0.0.0', port: 9444 },
+      configuration: 'kedge',
+      namespace: 'mesh',
+      service: 'kedge-ca',
+      url: null,
+      failurePolicy: 'Fail',
+      timeoutMs: 5_000,
+    });
+    assert.equal(injection.trustDomain, 'prod.test');
+    assert.equal(injection.audience, 'other');
+    assert.equal(injection.caAddress, 'kedge-ca.mesh.svc:8443');
+    assert.deepEqual(injection.bundle, { kind: 'cluster-trust-bundle', name: 'kedge-trust-bundle' });
+    assert.equal(injection.httpPort, null);
+  });
+
   const refusals: readonly {
     readonly name: string;
     readonly text: string;
@@ -88,6 +124,19 @@ describe('the configuration', () => {
       name: 'an unknown key, with its place and those that there are',
       text: 'trustDomain: a.test\ntrustDomian: b.test\n',
       want: [/^ca\.yaml:\d+:\d+: .*unknown key "trustDomian"; allowed: trustDomain, dataFolder/],
+    },
+    {
+      name: 'what an annotation would not take either',
+      text: 'injection: {image: "a b", tokenTtl: 1m, cpuRequest: lots, userId: 0}\nwebhook: {namespace: A, url: "http://x/mutate", timeout: 60s}\n',
+      want: [
+        /injection\.image: "a b" is not an image/,
+        /injection\.tokenTtl: "1m" is not within 10m and 1d/,
+        /injection\.cpuRequest: "lots" is not a quantity/,
+        /injection\.userId/,
+        /webhook\.namespace: not a name of Kubernetes/,
+        /webhook\.url: not an https URL/,
+        /webhook\.timeout: "60s" is not within 1s and 30s/,
+      ],
     },
     {
       name: 'an unknown key within a group',

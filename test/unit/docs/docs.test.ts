@@ -16,6 +16,7 @@ import { registerCaMetrics } from '../../../ca/ca-metrics.ts';
 import { configOf } from '../../../ca/config.ts';
 import { CONFIG_KEYS } from '../../../ca/config-keys.ts';
 import { readSettings } from '../../../ca/config-schema.ts';
+import { ANNOTATIONS } from '../../../ca/inject/annotations.ts';
 import { registerIssuanceMetrics } from '../../../ca/issue/issuance-metrics.ts';
 import { parsePolicy } from '../../../ca/issue/policy-file.ts';
 import { MetricsRegistry } from '../../../host/metrics.ts';
@@ -124,6 +125,19 @@ describe('docs/feeds.md', () => {
   it('has a section for each server', () => {
     const sections = [...text.matchAll(/^### (.*)$/gm)].map((match) => (match[1] ?? '').toLowerCase());
     for (const name of FILES_PRESET_NAMES) assert.ok(name === 'plain' || sections.includes(name), name);
+  });
+});
+
+describe('docs/kubernetes.md', () => {
+  it('lists exactly the annotations that injection reads', () => {
+    const rows = tableAfter(read('kubernetes.md'), ['annotation', 'value', 'default', 'means']);
+    const want = ANNOTATIONS.map(({ name, form, default: byDefault, means }) => [
+      `\`kedge.io/${name}\``,
+      form.allowed,
+      byDefault,
+      means,
+    ]);
+    assert.deepEqual(rows, want);
   });
 });
 

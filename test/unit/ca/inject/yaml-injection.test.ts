@@ -240,7 +240,7 @@ describe('whether a manifest is meshed', () => {
 function withoutInject(value: Json): Json {
   const { metadata, ...rest } = value as { metadata: { annotations?: Record<string, string> } };
   const { 'kedge.io/inject': _, ...annotations } = metadata.annotations ?? {};
-  return { ...rest, metadata: { ...metadata, annotations } } as unknown as Json;
+  return { ...rest, metadata: { ...metadata, annotations } };
 }
 
 describe('odd ways to write a manifest', () => {
