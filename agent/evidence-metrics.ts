@@ -1,6 +1,6 @@
 import type { MetricsRegistry } from '../host/metrics.ts';
 import { CANARY_VERDICTS, type CanaryResult } from './canary.ts';
-import { type FeedStatus, heldByConsumer } from './evidence.ts';
+import { type FeedStatus, isBehind } from './evidence.ts';
 import type { ConsumerStatus } from './feed/feed.ts';
 import type { HeldSnapshot } from './snapshot.ts';
 
@@ -77,11 +77,6 @@ export function registerEvidenceMetrics(registry: MetricsRegistry, read: () => E
     },
     () => (read().canary?.atMs ?? 0) / 1000,
   );
-}
-
-/** Whether a consumer lacks the snapshot `newest` at the best grade that it can give. */
-export function isBehind(consumer: ConsumerStatus, newest: number): boolean {
-  return consumer.errorCode !== null || heldByConsumer(consumer)?.generation !== newest;
 }
 
 function eachGrade(

@@ -13,26 +13,48 @@ export interface FeedStatus {
 }
 
 /**
- * The oldest snapshot that a consumer of the feed may still use, each consumer taken at the best grade that it can
- * give: all that is proven of the feed. Null = nothing is.
+ * The newest snapshot that a consumer provably holds: of the grade that is the best it can give, and of no weaker one.
+ * Null (or undefined, where the caller has that for none) = nothing is proven of it. The one rule for the report to the
+ * CA, the metrics and the CLI.
  *
- * A consumer that has acknowledged nothing yet and refused nothing has only just come: what it is handed first is what
- * is in place. One that refused may still use what it had before we knew it.
+ * A gate of the rotation lets go of an anchor by this. So what was only written to a consumer that can acknowledge counts
+ * for nothing, however new the consumer is: a proxy that opens its stream again, or refuses what it was sent there,
+ * goes on with what an earlier stream gave it, and we do not know what that was. Until it answers or leaves it is a
+ * straggler, as one is that reads and never answers. Of a consumer that cannot acknowledge, what was written is all that
+ * there will ever be.
+ */
+export function heldByConsumer<Held>({
+  best,
+  delivered,
+  loaded,
+}: {
+  readonly best: Exclude<Evidence, 'proven'>;
+  readonly delivered: Held;
+  readonly loaded: Held;
+}): Held {
+  return best === 'loaded' ? loaded : delivered;
+}
+
+/** Whether a consumer does not provably hold the snapshot of generation `newest`, or refuses something of it. */
+export function isBehind(consumer: ConsumerStatus, newest: number): boolean {
+  return consumer.errorCode !== null || heldByConsumer(consumer)?.generation !== newest;
+}
+
+/**
+ * The oldest snapshot that a consumer of the feed may still use, see {@link heldByConsumer}: all that is proven of the
+ * feed. Null = nothing is, because nothing is in place, or because nothing is proven of one of the consumers.
+ *
+ * Without consumers it is what is in place: whoever comes is handed that and nothing older.
  */
 export function heldByFeed({ inPlace, consumers }: FeedStatus): HeldSnapshot | null {
   if (inPlace === null) return null;
   let oldest = heldSnapshot(inPlace);
   for (const consumer of consumers) {
     const held = heldByConsumer(consumer);
-    if (held !== null && held.generation < oldest.generation) oldest = held;
-    if (held === null && consumer.errorCode !== null) return null;
+    if (held === null) return null;
+    if (held.generation < oldest.generation) oldest = held;
   }
   return oldest;
-}
-
-/** The newest snapshot that a consumer holds at the best grade that it can give. */
-export function heldByConsumer({ best, delivered, loaded }: ConsumerStatus): HeldSnapshot | null {
-  return best === 'loaded' ? loaded : delivered;
 }
 
 /** What every feed provably has; null when one of them has nothing. */

@@ -39,7 +39,8 @@ export interface ReportSource {
 
 /**
  * What the agent provably holds: the oldest snapshot that a consumer of any of its feeds may still use, and of each
- * feed the consumers that are furthest behind. A feed without any makes it nothing, whatever the others have.
+ * feed the consumers that are furthest behind. A feed of which nothing is proven makes it nothing, whatever the others
+ * have.
  */
 export function buildReport({ agentVersion, feeds, clockSkewMs, canaryResult }: ReportSource): Report {
   const held = heldByAll(feeds);
@@ -104,10 +105,10 @@ function canaryReport(result: CanaryResult): FeedReport {
   };
 }
 
-/** Refusals, then the oldest: what a reader must not miss comes first. */
+/** Refusals, then those of whom nothing is proven, then the oldest: what a reader must not miss comes first. */
 export function worstFirst(consumers: readonly ConsumerStatus[]): readonly ConsumerStatus[] {
   const rank = (consumer: ConsumerStatus): number =>
-    consumer.errorCode === null ? (heldByConsumer(consumer)?.generation ?? Number.MAX_SAFE_INTEGER) : -1;
+    consumer.errorCode === null ? (heldByConsumer(consumer)?.generation ?? -1) : -2;
   return consumers.toSorted((a, b) => rank(a) - rank(b));
 }
 

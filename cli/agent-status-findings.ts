@@ -1,3 +1,4 @@
+import { heldByConsumer } from '../agent/evidence.ts';
 import type { CanaryStatus, GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
 import { type ConsumerReport, Evidence, type FeedReport, type Held } from '../proto/gen/kedge/v1/identity.ts';
 import { printable } from './text-table.ts';
@@ -25,7 +26,9 @@ export function consumerReason(consumer: ConsumerReport, status: GetAgentStatusR
   if (status.svid === undefined) return undefined;
   if (consumer.errorCode !== '') return `refuses it: ${printable(consumer.errorCode)}`;
   const held = heldOf(consumer);
-  if (held === undefined) return 'has acknowledged nothing';
+  if (held === undefined) {
+    return consumer.best === Evidence.EVIDENCE_LOADED ? 'has acknowledged nothing' : 'was handed nothing';
+  }
   if (held.bundleSequence < status.bundleSequence) {
     return `has bundle ${held.bundleSequence} of ${status.bundleSequence}`;
   }
@@ -33,9 +36,13 @@ export function consumerReason(consumer: ConsumerReport, status: GetAgentStatusR
   return isNewest ? undefined : 'has another SVID';
 }
 
-/** The newest snapshot that a consumer has at the best grade that it can give. */
+/** What {@link heldByConsumer} says of a consumer on the wire. */
 export function heldOf({ best, delivered, loaded }: ConsumerReport): Held | undefined {
-  return best === Evidence.EVIDENCE_LOADED ? loaded : delivered;
+  return heldByConsumer({
+    best: best === Evidence.EVIDENCE_LOADED ? 'loaded' : 'delivered',
+    delivered,
+    loaded,
+  });
 }
 
 function phaseFindings({ phase, lastFailure }: GetAgentStatusResponse): Finding[] {

@@ -3,7 +3,7 @@ import { before, describe, it } from 'node:test';
 import type { FeedStatus } from '../../../agent/evidence.ts';
 import type { ConsumerStatus } from '../../../agent/feed/feed.ts';
 import { judgeCanary } from '../../../agent/canary.ts';
-import { buildReport } from '../../../agent/report.ts';
+import { buildReport, worstFirst } from '../../../agent/report.ts';
 import { readReport } from '../../../ca/fleet/reported-state.ts';
 import { heldSnapshot, type IdentitySnapshot } from '../../../agent/snapshot.ts';
 import { Evidence } from '../../../proto/gen/kedge/v1/identity.ts';
@@ -69,16 +69,46 @@ describe('the report of an agent', () => {
       [{ loaded: heldSnapshot(older) }, 1n],
       [{ loaded: heldSnapshot(older), best: 'delivered' }, 2n],
       [{ delivered: heldSnapshot(older), loaded: null, best: 'delivered' }, 1n],
-      // It has only just come, and will be given what is in place.
-      [{ delivered: null, loaded: null }, 2n],
-      // It refused, and may go on with what it had before we knew it.
+      // It has answered for nothing, and may go on with what it had before we knew it: come just now or long ago,
+      // whatever was written to it, and whether it refused that or not.
+      [{ delivered: null, loaded: null }, 0n],
+      [{ loaded: null }, 0n],
+      [{ delivered: heldSnapshot(older), loaded: null }, 0n],
       [{ loaded: null, errorCode: 'feed_failed' }, 0n],
+      // The same of one that cannot answer, until something was written to it.
+      [{ best: 'delivered', delivered: null, loaded: null }, 0n],
       [{ loaded: heldSnapshot(older), errorCode: 'feed_failed' }, 1n],
     ];
     for (const [change, sequence] of rows) {
       const { bundleSequence } = report([feed(newer, { consumers: [consumer(change)] })]);
       assert.equal(bundleSequence, sequence, JSON.stringify(Object.keys(change)));
     }
+  });
+
+  it('says nothing is held until every consumer that can has acknowledged: one that came again counts anew', () => {
+    const loaded = consumer({});
+    const again = consumer({ name: 'envoy-1#2', loaded: null });
+    const [refused, gone] = [report([feed(newer, { consumers: [loaded, again] })]), report([feed(newer)])];
+    assert.deepEqual([refused.bundleSequence, refused.svid], [0n, undefined]);
+    assert.equal(refused.feeds[0]?.evidence, Evidence.EVIDENCE_UNSPECIFIED);
+    assert.deepEqual(
+      refused.feeds[0]?.consumers.map(({ name }) => name),
+      ['envoy-1#2', 'envoy-1'],
+    );
+    assert.equal(gone.bundleSequence, 2n);
+  });
+
+  it('names refusals first, then consumers of whom nothing is proven, then the oldest', () => {
+    const consumers = [
+      consumer({ name: 'newest' }),
+      consumer({ name: 'older', loaded: heldSnapshot(older) }),
+      consumer({ name: 'silent', loaded: null }),
+      consumer({ name: 'refuses', errorCode: 'feed_failed' }),
+    ];
+    assert.deepEqual(
+      worstFirst(consumers).map(({ name }) => name),
+      ['refuses', 'silent', 'older', 'newest'],
+    );
   });
 
   it('says of each feed what all its consumers have, at which grade, and what failed', () => {

@@ -115,6 +115,18 @@ Consumers
       want: /^sds: envoy-1 refuses it: feed_failed$/,
     },
     {
+      name: 'a consumer that was written to and never answered',
+      change: { feeds: [feed({ consumers: [consumer({ loaded: undefined })] })] },
+      want: /^sds: envoy-1 has acknowledged nothing$/,
+    },
+    {
+      name: 'a consumer that cannot answer and was written nothing',
+      change: {
+        feeds: [feed({ consumers: [consumer({ best: Evidence.EVIDENCE_DELIVERED, delivered: undefined })] })],
+      },
+      want: /^sds: envoy-1 was handed nothing$/,
+    },
+    {
       name: 'consumers with an older bundle',
       change: { feeds: [feed({ consumers: [behind, behind, consumer()] })] },
       want: /^sds: envoy-1 has bundle 6 of 7, and 1 more of its consumers$/,
