@@ -8,7 +8,15 @@ import { equalBytes } from '../pki/bytes.ts';
 import { isKedgeError } from '../pki/kedge-error.ts';
 import { Report, type TrustBundle, type WatchResponse } from '../proto/gen/kedge/v1/identity.ts';
 import type { CaClient } from './ca-client.ts';
-import { after, type Deadline, earlier, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
+import {
+  after,
+  type Deadline,
+  earlier,
+  type Instant,
+  instantOf,
+  msUntil,
+  sleepUntilDeadline,
+} from './deadline.ts';
 import type { RenewalRequest } from './renewal.ts';
 import { type ReportChange, ReportPace } from './report-pace.ts';
 
@@ -18,6 +26,12 @@ const WATCH_BACKOFF = { baseMs: 500, capMs: 30_000 };
  * A stream that the CA ends without a word was open this long, milliseconds, or the wait before the next grows.
  */
 const HEALTHY_MS = 10_000;
+/**
+ * What was reported and is no longer held is told on a new stream, after so long at least, and at most twice that,
+ * milliseconds: a consumer that comes and answers at once, or leaves, costs no stream. Meanwhile the stream that is
+ * open brings what the CA has to say.
+ */
+const RETRACT_MS = 1_000;
 /** Over so many milliseconds a fleet moves its streams to connections that are checked with the newest bundle. */
 const MOVE_SPREAD_MS = 10_000;
 
@@ -80,17 +94,19 @@ async function watchOnce(options: WatchOptions, pace: ReportPace, signal: AbortS
   try {
     let sent: Report | null = null;
     let moveAt: Deadline | null = null;
+    let retractAt: Deadline | null = null;
     const stop = AbortSignal.any([signal, ended.signal]);
     while (!stop.aborted) {
       const seen = wakeup.generation;
       const now = instantOf(clock);
       if (!stream.isCurrent()) moveAt ??= after(now, random.fraction() * MOVE_SPREAD_MS);
-      if (moveAt !== null && msUntil(moveAt, now) <= 0) return;
       const report = options.report();
-      // On one stream the CA takes evidence that only grows: what was lost is told on a new one.
-      if (sent !== null && report.bundleSequence < sent.bundleSequence) return;
-      const change = changeOf(report, sent);
-      let until = moveAt;
+      // On one stream the CA takes evidence that only grows.
+      const isRetracted = sent !== null && report.bundleSequence < sent.bundleSequence;
+      retractAt = isRetracted ? (retractAt ?? after(now, RETRACT_MS * (1 + random.fraction()))) : null;
+      let until = earliest(moveAt, retractAt, now);
+      if (until !== null && msUntil(until, now) <= 0) return;
+      const change = isRetracted ? null : changeOf(report, sent);
       // Where the stream takes no more, 'drain' comes.
       if (change !== null && call.writable && !call.writableNeedDrain) {
         const waitMs = pace.waitMs(change);
@@ -98,10 +114,7 @@ async function watchOnce(options: WatchOptions, pace: ReportPace, signal: AbortS
           pace.take();
           call.write({ report });
           sent = report;
-        } else {
-          const dueAt = after(now, waitMs);
-          until = moveAt === null ? dueAt : earlier(moveAt, dueAt, now);
-        }
+        } else until = earliest(until, after(now, waitMs), now);
       }
       await wakeup.sleep(seen, (end) => sleepUntilDeadline(clock, until, end), stop).catch(() => {});
     }
@@ -112,6 +125,10 @@ async function watchOnce(options: WatchOptions, pace: ReportPace, signal: AbortS
     call.end();
     call.cancel();
   }
+}
+
+function earliest(a: Deadline | null, b: Deadline | null, now: Instant): Deadline | null {
+  return a !== null && b !== null ? earlier(a, b, now) : (a ?? b);
 }
 
 /** What `report` says that `sent`, the last on this stream, did not; null = nothing. */

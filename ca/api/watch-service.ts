@@ -11,6 +11,7 @@ import type { Refusal } from '../issue/refusal.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import type { CurrentBundle } from './bundle-message.ts';
 import { InstanceStreams } from './instance-streams.ts';
+import { ReportRates } from './report-rate.ts';
 import { addressOf, checkSizes, type HandlerContext } from './unary-method.ts';
 import { type WatchCall, type WatchIdentity, WatchStream } from './watch-stream.ts';
 
@@ -60,6 +61,7 @@ export class WatchService {
   readonly #options: WatchServiceOptions;
   readonly #streams = new Set<WatchStream>();
   readonly #byInstance = new InstanceStreams<WatchStream>();
+  readonly #rates: ReportRates;
   /** The policy that every open stream has passed. */
   #policy: Policy;
   #closed = false;
@@ -71,6 +73,7 @@ export class WatchService {
   constructor(options: WatchServiceOptions) {
     this.#options = options;
     this.#policy = options.policy();
+    this.#rates = new ReportRates(options.clock);
   }
 
   /** How many streams are open. */
@@ -90,6 +93,7 @@ export class WatchService {
       random,
       bundle: () => bundle.get(),
       disconnect: () => disconnect(peer),
+      countReport: (instance) => this.#rates.take(instance),
       onReport: () => {
         this.#renewalsStale = true;
       },
@@ -144,6 +148,7 @@ export class WatchService {
       if (isNew && !stream.over && stream.identity !== null)
         this.#checkAgain(stream, stream.identity.instance);
     }
+    this.#rates.prune();
     if (this.#renewalsStale) this.#askForRenewals();
   }
 

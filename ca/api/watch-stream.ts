@@ -11,7 +11,6 @@ import type { RenewalDue } from '../authority/renewals.ts';
 import type { FleetSession } from '../fleet/fleet.ts';
 import { type ReportedState, readReport } from '../fleet/reported-state.ts';
 import type { BundleMessage } from './bundle-message.ts';
-import { ReportRate } from './report-rate.ts';
 import { checkMessageSize } from './unary-method.ts';
 
 /** The gRPC side of one Watch stream, with its messages encoded. */
@@ -31,6 +30,8 @@ export interface WatchStreamOptions extends RefusalContext {
   readonly onEnd: (status: GrpcStatus) => void;
   /** Told once, later, when gRPC is done with it too. */
   readonly onClosed: () => void;
+  /** Counts a message of an instance. Throws `report_rate_exceeded`. */
+  readonly countReport: (instance: WorkloadInstance) => void;
   /** Told of each report that was taken. */
   readonly onReport: () => void;
 }
@@ -65,12 +66,10 @@ export class WatchStream {
   #renewal: RenewalDue | null = null;
   /** The issuer that the agent was last asked to renew under. */
   #askedFor: string | null = null;
-  readonly #rate: ReportRate;
 
   constructor(options: WatchStreamOptions) {
     this.#options = options;
     this.#openedAtMs = options.clock.monotonic();
-    this.#rate = new ReportRate(options.clock);
     options.call.on('cancelled', () => this.#finish('CANCELLED'));
     options.call.on('close', () => {
       this.#finish('CANCELLED');
@@ -167,9 +166,10 @@ export class WatchStream {
   }
 
   #onMessage(bytes: Buffer): void {
-    if (this.over) return;
+    const identity = this.#identity;
+    if (this.over || identity === null) return;
     try {
-      this.#rate.take();
+      this.#options.countReport(identity.instance);
       checkMessageSize(bytes);
       const { report } = decodeMessage(WatchRequest, bytes);
       if (report === undefined) {
@@ -186,7 +186,7 @@ export class WatchStream {
         );
       }
       this.#report = state;
-      this.#identity?.session.report(state, this.#options.clock.now());
+      identity.session.report(state, this.#options.clock.now());
       this.#options.onReport();
       this.push();
     } catch (error) {

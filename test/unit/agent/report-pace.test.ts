@@ -38,17 +38,18 @@ describe('the pace of reports', () => {
     await checkAsyncProperty(
       fc.asyncProperty(fc.array(step, { maxLength: 80 }), async (steps) => {
         const clock = new ManualClock();
-        const [pace, rate] = [new ReportPace(clock), new ca.ReportRate(clock)];
+        const [pace, rates] = [new ReportPace(clock), new ca.ReportRates(clock)];
+        const instance = { cluster: 'c1', podUid: 'u1' };
         let [onTheWay, arriveAtMs] = [0, 0];
         for (const { afterMs, change, heldUpMs } of steps) {
           await clock.advance(afterMs);
           if (clock.monotonic() >= arriveAtMs) {
-            for (; onTheWay > 0; onTheWay -= 1) rate.take();
+            for (; onTheWay > 0; onTheWay -= 1) rates.take(instance);
             arriveAtMs = clock.monotonic() + heldUpMs;
           }
           for (; pace.waitMs(change) === 0; onTheWay += 1) pace.take();
         }
-        for (; onTheWay > 0; onTheWay -= 1) rate.take();
+        for (; onTheWay > 0; onTheWay -= 1) rates.take(instance);
       }),
       60,
     );

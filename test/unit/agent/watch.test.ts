@@ -86,17 +86,40 @@ describe('watching the CA', () => {
     assert.equal(bundles[0]?.sequence, 1n);
   });
 
-  it('begins a new stream when what is held went back: evidence on one stream only grows', async () => {
+  it('begins a new stream when what is held went back for good: evidence on one stream only grows', async () => {
     report = reportOf(3n);
     start();
-    await until(() => ca.reports.length === 1);
+    await until(() => ca.reports.length === 1 && bundles.length === 1);
     const [first] = ca.watches;
     report = reportOf(0n);
     wakeup.wake();
+    await clock.advance(1_499);
+    assert.deepEqual(sequences(), [3n]);
+    // Meanwhile the stream brings what the CA has to say.
+    ca.pushBundle();
+    await until(() => bundles.length === 2);
+    await clock.advance(1);
     await until(() => ca.reports.length === 2);
     assert.deepEqual(sequences(), [3n, 0n]);
     await until(() => ca.watches.size === 1);
     assert.ok(first !== undefined && !ca.watches.has(first));
+  });
+
+  it('keeps its stream while consumers come and answer, or leave, over and over', async () => {
+    report = reportOf(3n);
+    start();
+    await until(() => ca.reports.length === 1);
+    const streams = [...ca.watches];
+    for (let round = 0; round < 30; round += 1) {
+      report = reportOf(0n);
+      wakeup.wake();
+      await clock.advance(500);
+      report = reportOf(3n);
+      wakeup.wake();
+      await clock.advance(500);
+    }
+    assert.deepEqual([...ca.watches], streams);
+    assert.deepEqual(sequences(), [3n]);
   });
 
   it('reports each change, and nothing that is no change', async () => {

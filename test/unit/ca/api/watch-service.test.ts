@@ -302,6 +302,27 @@ describe('Watch', () => {
     assert.deepEqual(refusalOf(call), ['report_rate_exceeded', GRPC_STATUS.RESOURCE_EXHAUSTED]);
   });
 
+  it('counts the reports of an instance over all its streams, and of each instance by itself', async () => {
+    const { open, clock, service } = setup();
+    for (let i = 0; i < 20; i += 1) {
+      const call = await open('u1');
+      await call.send(reportBytes());
+      assert.equal(call.refusal, null);
+      await call.cancel();
+      service.sweep();
+    }
+    const call = await open('u1');
+    await call.send(reportBytes());
+    assert.deepEqual(refusalOf(call), ['report_rate_exceeded', GRPC_STATUS.RESOURCE_EXHAUSTED]);
+    const other = await open('u2');
+    await other.send(reportBytes());
+    assert.equal(other.refusal, null);
+    await clock.advance(1_000);
+    const later = await open('u1');
+    await later.send(reportBytes());
+    assert.equal(later.refusal, null);
+  });
+
   it('takes nothing from a stream that it refused', async () => {
     const { open, fleet } = setup();
     const call = await open();
