@@ -13,7 +13,7 @@ import type { CurrentBundle } from './bundle-message.ts';
 import { InstanceStreams } from './instance-streams.ts';
 import { ReportRates } from './report-rate.ts';
 import { addressOf, checkSizes, type HandlerContext } from './unary-method.ts';
-import { type WatchCall, type WatchIdentity, WatchStream } from './watch-stream.ts';
+import { type WatchCall, WatchStream } from './watch-stream.ts';
 
 /** What a {@link WatchService} is made of. */
 export interface WatchServiceOptions extends HandlerContext {
@@ -108,14 +108,7 @@ export class WatchService {
       onClosed: () => this.#streams.delete(stream),
     });
     this.#streams.add(stream);
-    this.#admit(stream, call, caller).then(
-      (identity) => {
-        stream.begin(identity);
-        // It may have ended while its token was looked at.
-        if (stream.over) this.#byInstance.delete(stream);
-      },
-      (error: unknown) => stream.refuse(error),
-    );
+    this.#admit(stream, call, caller).catch((error: unknown) => stream.refuse(error));
   }
 
   /** Pushes the bundle to everyone who was sent another one, and renewal requests to those who are due. */
@@ -169,7 +162,8 @@ export class WatchService {
     }
   }
 
-  async #admit(stream: WatchStream, call: WatchCall, caller: Caller): Promise<WatchIdentity> {
+  /** Begins the stream once its token was accepted. Throws what it is refused for. */
+  async #admit(stream: WatchStream, call: WatchCall, caller: Caller): Promise<void> {
     const { attestor, spiffeIdOf, fleet, clock, maxStreams } = this.#options;
     if (this.#closed) throw shuttingDown();
     if (this.#streams.size > maxStreams) {
@@ -188,8 +182,10 @@ export class WatchService {
     caller.spiffeId = spiffeId;
     this.#checkPolicy(instance);
     if (this.#closed) throw shuttingDown();
-    if (!stream.over) this.#byInstance.add(instance, stream, RETRY_AFTER_MS);
-    return { instance, session: fleet.connect(instance, spiffeId.toString(), clock.now()) };
+    // It ended while its token was looked at: its session would take the place of that of a live stream.
+    if (stream.over) return;
+    this.#byInstance.add(instance, stream, RETRY_AFTER_MS);
+    stream.begin({ instance, session: fleet.connect(instance, spiffeId.toString(), clock.now()) });
   }
 
   #askForRenewals(): void {

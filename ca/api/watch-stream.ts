@@ -91,13 +91,9 @@ export class WatchStream {
     return this.#report;
   }
 
-  /** Begins: the token was accepted. Until then nothing is read. */
+  /** Begins: the token was accepted, and the stream is not over. Until then nothing is read. */
   begin(identity: WatchIdentity): void {
-    const { call, clock } = this.#options;
-    if (this.over) {
-      identity.session.close(clock.now());
-      return;
-    }
+    const { call } = this.#options;
     this.#identity = identity;
     call.on('data', (bytes: Buffer) => this.#onMessage(bytes));
     // An agent that sends no more is leaving.

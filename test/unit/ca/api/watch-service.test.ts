@@ -291,6 +291,32 @@ describe('Watch', () => {
     assert.equal(service.streams, 0);
   });
 
+  it('leaves the session to the live stream of an instance when an older one is accepted after its end', async () => {
+    const reviews: (() => void)[] = [];
+    const slow: Attestor = {
+      attest: async (...call) => {
+        await new Promise<void>((resolve) => reviews.push(resolve));
+        return await attestor(1e15).attest(...call);
+      },
+    };
+    const { open, fleet } = setup({ attestor: slow });
+    const old = await open('u1');
+    // The connection broke while the token was reviewed, and the agent came again.
+    await old.cancel();
+    const live = await open('u1');
+    reviews[1]?.();
+    await settle();
+    await live.send(reportBytes(1n));
+    reviews[0]?.();
+    await settle();
+    await live.send(reportBytes(2n));
+    const [instance] = fleet.instances();
+    assert.deepEqual(
+      [instance?.connected, instance?.report?.bundleSequence, fleet.connected, live.refusal],
+      [true, 2, 1, null],
+    );
+  });
+
   it('lets an agent report 20 times at once, and then once a second', async () => {
     const { open, clock } = setup();
     const call = await open();
