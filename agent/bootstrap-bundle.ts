@@ -3,7 +3,7 @@ import { parseCertificate } from '../pki/certificate.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import { LIMITS } from '../pki/limits.ts';
 import { decodePem } from '../pki/pem.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../host/small-file.ts';
 
 /**
  * The trust anchors of the bootstrap bundle file, DER: PEM certificates, or a SPIFFE bundle document.

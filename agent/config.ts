@@ -17,7 +17,7 @@ import {
   flagOf,
 } from './settings.ts';
 import { type HaproxyConfig, haproxyConfigOf } from './haproxy-config.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../host/small-file.ts';
 
 /** The configuration of an agent: checked, complete, frozen. Paths are absolute. */
 export interface AgentConfig {

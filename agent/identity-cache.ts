@@ -5,7 +5,7 @@ import { errnoOf } from '../host/errno.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import { CACHED_IDENTITY_BYTES } from './cached-identity.ts';
 import { makeFolder } from './folder.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../host/small-file.ts';
 
 /** Magic numbers of file systems that keep nothing on a disk (statfs(2)). */
 const MEMORY_BACKED = new Set([0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */]);

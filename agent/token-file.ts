@@ -1,6 +1,6 @@
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import { LIMITS } from '../pki/limits.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../host/small-file.ts';
 
 /** What a bearer token may hold (RFC 6750 section 2.1, b64token). */
 const BEARER_TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/;

@@ -281,6 +281,30 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
       'port of /metrics, /livez and /readyz of injected agents; 0 = not served, and startup is probed by the socket',
   },
   {
+    key: 'kubernetes.kubeconfig',
+    value: 'path',
+    default: "none: the pod's own cluster, else KUBECONFIG, else ~/.kube/config",
+    means: 'the kubeconfig through which the Kubernetes API server is found, where something here needs it',
+  },
+  {
+    key: 'kubernetes.context',
+    value: 'text',
+    default: 'current-context of the kubeconfig',
+    means: 'the context of the kubeconfig',
+  },
+  {
+    key: 'kubernetes.timeout',
+    value: 'duration',
+    default: '10s',
+    means: 'how long the API server may take to answer one call',
+  },
+  {
+    key: 'kubernetes.connections',
+    value: 'number',
+    default: '64',
+    means: 'calls to the API server that go on at once; more wait, nothing else is throttled',
+  },
+  {
     key: 'policy.file',
     value: 'path',
     default: 'none: every attested workload gets an SVID of svid.ttl',

@@ -143,6 +143,12 @@ const SHAPE = {
     httpHost: z.enum(['0.0.0.0', '[::]']).optional(),
     httpPort: whole(0, 65_535).optional(),
   }).optional(),
+  kubernetes: closedObject({
+    kubeconfig: path.optional(),
+    context: text.optional(),
+    timeout: duration(100, 300_000, false).optional(),
+    connections: whole(1, 1_000).optional(),
+  }).optional(),
   policy: closedObject({ file: path.optional() }).optional(),
   keys: closedObject({ sealingKeyFile: path.optional() }).optional(),
   limits: closedObject({

@@ -89,6 +89,14 @@ export interface CaSettings {
         readonly httpPort?: number | undefined;
       }
     | undefined;
+  readonly kubernetes?:
+    | {
+        readonly kubeconfig?: string | undefined;
+        readonly context?: string | undefined;
+        readonly timeout?: number | undefined;
+        readonly connections?: number | undefined;
+      }
+    | undefined;
   readonly policy?: { readonly file?: string | undefined } | undefined;
   readonly keys?: { readonly sealingKeyFile?: string | undefined } | undefined;
   readonly limits?: { readonly [K in keyof CaLimits]?: number | undefined } | undefined;

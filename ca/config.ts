@@ -19,6 +19,7 @@ import {
 import { injectionSettings, type WebhookSettings, webhookSettings } from './inject/injection-config.ts';
 import type { InjectionSettings } from './inject/injection-settings.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+import { DEFAULT_KUBERNETES_SETTINGS, type KubernetesSettings } from './kubernetes/kubernetes-settings.ts';
 
 /** Everything that a CA is configured by. Deeply frozen. Times are milliseconds, paths absolute. */
 export interface CaConfig {
@@ -52,6 +53,7 @@ export interface CaConfig {
   /** Null: no webhook. */
   readonly webhook: WebhookSettings | null;
   readonly injection: InjectionSettings;
+  readonly kubernetes: KubernetesSettings;
   /** Null: no policy file. */
   readonly policyFile: string | null;
   readonly sealingKeyFile: string;
@@ -98,7 +100,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       problems.map(({ key, message }) => `${key}: ${message}`).join('; '),
     );
   }
-  const { svid = {}, issuer = {}, anchor = {}, attest = {}, limits = {} } = settings;
+  const { svid = {}, issuer = {}, anchor = {}, attest = {}, kubernetes = {}, limits = {} } = settings;
   const dataFolder = resolve(folder, settings.dataFolder ?? '.kedge');
   const times = lifetimesOf(settings);
   return deepFreeze({
@@ -136,6 +138,12 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     },
     webhook: webhookSettings(settings),
     injection: injectionSettings(settings),
+    kubernetes: {
+      kubeconfig: kubernetes.kubeconfig === undefined ? null : resolve(folder, kubernetes.kubeconfig),
+      context: kubernetes.context ?? null,
+      timeoutMs: kubernetes.timeout ?? DEFAULT_KUBERNETES_SETTINGS.timeoutMs,
+      connections: kubernetes.connections ?? DEFAULT_KUBERNETES_SETTINGS.connections,
+    },
     policyFile: settings.policy?.file === undefined ? null : resolve(folder, settings.policy.file),
     sealingKeyFile:
       settings.keys?.sealingKeyFile === undefined
@@ -158,10 +166,13 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
 function withPaths(settings: CaSettings, folder: string): CaSettings {
   const absolute = (path: string | undefined): string | undefined =>
     path === undefined ? undefined : resolve(folder, path);
-  const { dataFolder, policy, keys } = settings;
+  const { dataFolder, kubernetes, policy, keys } = settings;
   return {
     ...settings,
     ...(dataFolder === undefined ? {} : { dataFolder: absolute(dataFolder) }),
+    ...(kubernetes?.kubeconfig === undefined
+      ? {}
+      : { kubernetes: { ...kubernetes, kubeconfig: absolute(kubernetes.kubeconfig) } }),
     ...(policy === undefined ? {} : { policy: { ...policy, file: absolute(policy.file) } }),
     ...(keys === undefined ? {} : { keys: { ...keys, sealingKeyFile: absolute(keys.sealingKeyFile) } }),
   };

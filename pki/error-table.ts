@@ -249,6 +249,40 @@ export const ERROR_TABLE = {
   manifest_unsupported: input(
     'a manifest is written in a way that cannot be added to without a change elsewhere, such as by YAML anchors',
   ),
+  // --- Kubernetes
+  kubernetes_unauthorized: precondition('the Kubernetes API server does not accept the credentials'),
+  kubernetes_forbidden: precondition(
+    'the credentials lack an RBAC rule; the hint is the rule that is missing',
+  ),
+  kubernetes_not_found: {
+    status: 'NOT_FOUND',
+    exposure: 'public',
+    means: 'the Kubernetes API server has no such object, or does not serve this kind of object',
+  },
+  kubernetes_exists: {
+    status: 'ABORTED',
+    exposure: 'internal',
+    means: 'an object of this name is in the Kubernetes API already',
+  },
+  kubernetes_conflict: {
+    status: 'ABORTED',
+    exposure: 'internal',
+    means: 'an object of the Kubernetes API was changed by another first, or is owned by another; read again',
+  },
+  kubernetes_gone: {
+    status: 'ABORTED',
+    exposure: 'internal',
+    means: 'the Kubernetes API server no longer has what happened since that resourceVersion; list again',
+  },
+  kubernetes_refused: precondition('the Kubernetes API server does not take this object or request'),
+  kubernetes_throttled: exhausted('the Kubernetes API server asks for fewer requests (429)'),
+  kubernetes_unavailable: unavailable('the Kubernetes API server answers that it cannot do this now'),
+  kubernetes_unreachable: unavailable(
+    'the Kubernetes API server cannot be reached, its certificate is not trusted, or the connection broke',
+  ),
+  kubernetes_answer_invalid: unavailable(
+    'the answer is not one that a Kubernetes API server gives: truncated, of another kind, or over the limit',
+  ),
   // --- usage
   usage_invalid: input('a command line that the command does not take'),
   config_invalid: input('a configuration file or flag that Kedge does not take'),

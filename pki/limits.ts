@@ -47,4 +47,12 @@ export const LIMITS = {
   tokenAudiences: 32,
   /** One claim or header parameter that is a string, characters. */
   tokenStringChars: 1024,
+  /** One object of the Kubernetes API, or one event of a watch: etcd holds 1.5 MiB of it, JSON adds to that. */
+  kubernetesObjectBytes: 4 * 1024 * 1024,
+  /** One page of a list of {@link LIMITS.kubernetesPageItems} objects. */
+  kubernetesPageBytes: 64 * 1024 * 1024,
+  kubernetesPageItems: 500,
+  /** Objects in all pages of one list. */
+  kubernetesListItems: 250_000,
+  kubeconfigBytes: 1024 * 1024,
 } as const;

@@ -8,7 +8,7 @@ import { LIMITS } from '../../pki/limits.ts';
 import { decodePem } from '../../pki/pem.ts';
 import { sleepUntilDeadline } from '../deadline.ts';
 import { expiryOf } from '../renewal.ts';
-import { readSmallFile } from '../small-file.ts';
+import { readSmallFile } from '../../host/small-file.ts';
 import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
 import type { ConsumerStatus, Feed } from './feed.ts';
 import { fileContent } from './files-content.ts';

@@ -9,7 +9,7 @@ import { LIMITS } from '../../pki/limits.ts';
 import { decodePem } from '../../pki/pem.ts';
 import { expiryOf } from '../renewal.ts';
 import { sleepUntilDeadline } from '../deadline.ts';
-import { readSmallFile } from '../small-file.ts';
+import { readSmallFile } from '../../host/small-file.ts';
 import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
 import type { ConsumerStatus, Feed } from './feed.ts';
 import { askHaproxy, type HaproxyAddress } from './haproxy-connection.ts';

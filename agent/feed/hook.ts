@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Clock } from '../../host/clock.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
-import { readSmallFile } from '../small-file.ts';
+import { readSmallFile } from '../../host/small-file.ts';
 import type { ConsumerStatus } from './feed.ts';
 
 /** Runs a program, without a shell; its exit 0 says that the proxy has loaded the files. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseBootstrapBundle, readBootstrapBundle } from '../../../agent/bootstrap-bundle.ts';
-import { readSmallFile } from '../../../agent/small-file.ts';
+import { readSmallFile } from '../../../host/small-file.ts';
 import { readToken } from '../../../agent/token-file.ts';
 import { formatBundleDocument } from '../../../pki/bundle-document.ts';
 import type { ErrorCode } from '../../../pki/error-table.ts';

@@ -56,6 +56,7 @@ describe('the configuration', () => {
           httpHost: '0.0.0.0',
           httpPort: 15_940,
         },
+        kubernetes: { kubeconfig: null, context: null, timeoutMs: 10_000, connections: 64 },
         policyFile: null,
         sealingKeyFile: '/work/.kedge/sealing-key',
         limits: {

@@ -1,5 +1,5 @@
 import { constants, open } from 'node:fs/promises';
-import { errnoOf } from '../host/errno.ts';
+import { errnoOf } from './errno.ts';
 import { concatBytes } from '../pki/bytes.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 
@@ -36,7 +36,7 @@ export async function readSmallFile(path: string, maxBytes: number, what: string
 
 function unreadable(path: string, what: string, why: string, cause?: unknown): KedgeError {
   return new KedgeError('file_unreadable', `${what} ${quote(path, 200)} cannot be read: ${why}`, {
-    hint: 'the file must exist and be readable by the user that runs the agent',
+    hint: 'the file must exist and be readable by this process',
     ...(cause === undefined ? {} : { cause }),
   });
 }

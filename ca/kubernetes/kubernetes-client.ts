@@ -1,0 +1,378 @@
+import type { Clock } from '../../host/clock.ts';
+import { withDeadline } from '../../host/deadline.ts';
+import { errnoOf } from '../../host/errno.ts';
+import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
+import { LIMITS } from '../../pki/limits.ts';
+import { answerInvalid, isJsonObject, parseJson, readObject, readResourceVersion } from './api-answer.ts';
+import type { ApiConnection, ApiRequest } from './api-connection.ts';
+import { accessOf, collectionOf, describe, pathOf, type Query, type Target, targetOf } from './api-path.ts';
+import { refusalOfAnswer, type RefusedRequest } from './api-refusal.ts';
+import type {
+  AccessQuestion,
+  ApplyOptions,
+  CallOptions,
+  DeleteOptions,
+  KubernetesApi,
+  ObjectList,
+  ObjectRef,
+  Patch,
+  Selection,
+  WatchEvent,
+  WatchOptions,
+} from './kubernetes-api.ts';
+import {
+  type KubernetesObject,
+  type ObjectDraft,
+  type ResourceType,
+  SELF_SUBJECT_ACCESS_REVIEW,
+} from './objects.ts';
+import { linesOf, parseWatchEvent } from './watch-lines.ts';
+
+/** What a {@link KubernetesClient} is made of. */
+export interface KubernetesClientOptions {
+  readonly connection: ApiConnection;
+  readonly namespace: string;
+  readonly clock: Clock;
+  /** Deadline of a call that names none, milliseconds. */
+  readonly timeoutMs: number;
+  /** Told of each call when it has ended: `code` is `ok` or the error's code. */
+  readonly onCall?: (verb: string, code: string, durationMs: number) => void;
+}
+
+const JSON_TYPE = 'application/json';
+const PATCH_TYPES = {
+  merge: 'application/merge-patch+json',
+  strategic: 'application/strategic-merge-patch+json',
+  json: 'application/json-patch+json',
+} as const;
+/** YAML is the one form that every version takes, and JSON is YAML. */
+const APPLY_TYPE = 'application/apply-patch+yaml';
+
+/** The API server closes a watch at its time; one that is still open this much later is dead. */
+const WATCH_GRACE_MS = 10_000;
+
+interface Call {
+  /** RBAC's verb. */
+  readonly verb: string;
+  readonly method: ApiRequest['method'];
+  readonly target: Target;
+  readonly query?: Query;
+  readonly body?: ApiRequest['body'];
+  readonly maxBytes?: number;
+  /** True for what changes nothing although it is posted. */
+  readonly isRead?: boolean;
+}
+
+/** {@link KubernetesApi} over HTTP. */
+export class KubernetesClient implements KubernetesApi {
+  readonly namespace: string;
+  readonly #options: KubernetesClientOptions;
+
+  constructor(options: KubernetesClientOptions) {
+    this.#options = options;
+    this.namespace = options.namespace;
+  }
+
+  async get(type: ResourceType, ref: ObjectRef, options: CallOptions): Promise<KubernetesObject> {
+    const call = { verb: 'get', method: 'GET', target: targetOf(type, ref) } as const;
+    return readObject(await this.#json(call, options), type, answerTo(call));
+  }
+
+  async list(type: ResourceType, options: CallOptions & Selection): Promise<ObjectList> {
+    const { namespace, labelSelector, fieldSelector } = options;
+    const items: KubernetesObject[] = [];
+    let continueAt: string | undefined;
+    for (;;) {
+      const query = {
+        limit: LIMITS.kubernetesPageItems,
+        continue: continueAt,
+        labelSelector,
+        fieldSelector,
+      };
+      const target = { type, namespace: type.namespaced ? namespace : undefined };
+      const call = {
+        verb: 'list',
+        method: 'GET',
+        target,
+        query,
+        maxBytes: LIMITS.kubernetesPageBytes,
+      } as const;
+      const page = await this.#json(call, options);
+      const what = answerTo(call);
+      if (!isJsonObject(page) || page['kind'] !== `${type.kind}List`) {
+        throw answerInvalid(what, `is not a ${type.kind}List`);
+      }
+      const found = page['items'] ?? [];
+      if (!Array.isArray(found)) throw answerInvalid(what, 'has items that are not a list');
+      for (const item of found) items.push(readObject(item, type, what, true));
+      if (items.length > LIMITS.kubernetesListItems) {
+        throw answerInvalid(what, `has over ${LIMITS.kubernetesListItems} objects`);
+      }
+      const metadata = page['metadata'];
+      const next = isJsonObject(metadata) ? metadata['continue'] : undefined;
+      if (typeof next !== 'string' || next === '') {
+        return { items, resourceVersion: readResourceVersion(page, what) };
+      }
+      if (found.length === 0) throw answerInvalid(what, 'goes on for ever');
+      continueAt = next;
+    }
+  }
+
+  async create(type: ResourceType, draft: ObjectDraft, options: CallOptions): Promise<KubernetesObject> {
+    const target = collectionOf(type, draft.metadata?.namespace);
+    const isRead =
+      type.apiVersion.startsWith('authentication.') || type.apiVersion.startsWith('authorization.');
+    return this.#change({ verb: 'create', method: 'POST', target, isRead }, type, draft, options);
+  }
+
+  async createSubresource(
+    parent: ResourceType,
+    ref: ObjectRef,
+    subresource: string,
+    answer: ResourceType,
+    draft: ObjectDraft,
+    options: CallOptions,
+  ): Promise<KubernetesObject> {
+    const target = {
+      ...targetOf(parent, ref, subresource),
+      type: { ...parent, sensitive: answer.sensitive ?? false },
+    };
+    return this.#change({ verb: 'create', method: 'POST', target }, answer, draft, options);
+  }
+
+  async replace(type: ResourceType, draft: ObjectDraft, options: CallOptions): Promise<KubernetesObject> {
+    const target = targetOf(type, refOf(draft));
+    return this.#change({ verb: 'update', method: 'PUT', target }, type, draft, options);
+  }
+
+  async patch(
+    type: ResourceType,
+    ref: ObjectRef,
+    patch: Patch,
+    options: CallOptions,
+  ): Promise<KubernetesObject> {
+    const body = { type: PATCH_TYPES[patch.kind], text: JSON.stringify(patch.body) };
+    const call = { verb: 'patch', method: 'PATCH', target: targetOf(type, ref), body } as const;
+    return readObject(await this.#json(call, options), type, answerTo(call));
+  }
+
+  async apply(type: ResourceType, draft: ObjectDraft, options: ApplyOptions): Promise<KubernetesObject> {
+    const { fieldManager, force = false, dryRun = false } = options;
+    const query = {
+      fieldManager,
+      force,
+      // An unknown field is a mistake of ours. Servers before 1.25 do not know the parameter, and let it pass.
+      fieldValidation: 'Strict',
+      dryRun: dryRun ? 'All' : undefined,
+    };
+    const body = { type: APPLY_TYPE, text: complete(type, draft) };
+    const call = {
+      verb: 'patch',
+      method: 'PATCH',
+      target: targetOf(type, refOf(draft)),
+      query,
+      body,
+    } as const;
+    return readObject(await this.#json(call, options), type, answerTo(call));
+  }
+
+  async delete(type: ResourceType, ref: ObjectRef, options: DeleteOptions): Promise<void> {
+    const { uid, resourceVersion, gracePeriodSeconds } = options;
+    const text = JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'DeleteOptions',
+      gracePeriodSeconds,
+      preconditions: { uid, resourceVersion },
+    });
+    const body = { type: JSON_TYPE, text };
+    await this.#json({ verb: 'delete', method: 'DELETE', target: targetOf(type, ref), body }, options);
+  }
+
+  async *watch(type: ResourceType, options: WatchOptions): AsyncGenerator<WatchEvent> {
+    const { namespace, labelSelector, fieldSelector, resourceVersion, timeoutSeconds, signal } = options;
+    const { connection, clock, timeoutMs, onCall } = this.#options;
+    const query = {
+      watch: 1,
+      allowWatchBookmarks: true,
+      resourceVersion,
+      timeoutSeconds,
+      labelSelector,
+      fieldSelector,
+    };
+    const target = { type, namespace: type.namespaced ? namespace : undefined };
+    const call = { verb: 'watch', method: 'GET', target, query } as const;
+    const request = this.#requestOf(call);
+    const refused = refusedOf(call);
+    const end = new AbortController();
+    const stop = (): void => end.abort(signal.reason);
+    signal.throwIfAborted();
+    signal.addEventListener('abort', stop, { once: true });
+    const startMs = clock.monotonic();
+    let code = 'ok';
+    let isDead = false;
+    clock.sleep(timeoutSeconds * 1_000 + WATCH_GRACE_MS, end.signal).then(
+      () => {
+        isDead = true;
+        end.abort();
+      },
+      () => undefined,
+    );
+    try {
+      const message = await withDeadline({ clock, timeoutMs, what: 'the API server' }, end.signal, (head) =>
+        // The signal of the head alone must not cut the events that come after it.
+        connection.open(request, AbortSignal.any([head, end.signal])),
+      );
+      try {
+        const status = message.statusCode ?? 0;
+        if (status !== 200) {
+          const body = await wholeOf(linesOf(message, request.what));
+          throw refusalOfAnswer({ status, retryAfter: message.headers['retry-after'], body }, refused);
+        }
+        yield { kind: 'opened' };
+        for await (const line of linesOf(message, request.what)) yield parseWatchEvent(line, type, refused);
+      } finally {
+        message.destroy();
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      const failure = isDead || errnoOf(error) !== undefined ? brokenOff(request.what, error) : error;
+      if (isKedgeError(failure)) code = failure.code;
+      throw failure;
+    } finally {
+      onCall?.('watch', code, clock.monotonic() - startMs);
+      end.abort();
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  async servedResources(apiVersion: string, options: CallOptions): Promise<ReadonlySet<string>> {
+    const path = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+    let list: unknown;
+    try {
+      list = await this.getPath(`/${path.slice(1)}`, options);
+    } catch (error) {
+      if (isKedgeError(error, 'kubernetes_not_found')) return new Set();
+      throw error;
+    }
+    const resources = isJsonObject(list) ? list['resources'] : undefined;
+    if (!Array.isArray(resources))
+      throw answerInvalid(`the answer to get ${path}`, 'is not an APIResourceList');
+    return new Set(
+      resources.flatMap((one: unknown) =>
+        isJsonObject(one) && typeof one['name'] === 'string' ? [one['name']] : [],
+      ),
+    );
+  }
+
+  async getPath(path: `/${string}`, options: CallOptions): Promise<unknown> {
+    const what = `get ${path.slice(0, 200)}`;
+    const request = {
+      method: 'GET',
+      path,
+      maxBytes: LIMITS.kubernetesObjectBytes,
+      isRead: true,
+      what,
+    } as const;
+    const body = await this.#send('get', request, { what, access: undefined, sensitive: false }, options);
+    return parseJson(body, `the answer to ${what}`);
+  }
+
+  async mayI(question: AccessQuestion, options: CallOptions): Promise<boolean> {
+    const { verb, group, resource, subresource, namespace, name } = question;
+    const review = await this.create(
+      SELF_SUBJECT_ACCESS_REVIEW,
+      { spec: { resourceAttributes: { verb, group, resource, subresource, namespace, name } } },
+      options,
+    );
+    const status = review['status'];
+    return isJsonObject(status) && status['allowed'] === true;
+  }
+
+  close(): void {
+    this.#options.connection.close();
+  }
+
+  async #change(
+    call: Call,
+    answer: ResourceType,
+    draft: ObjectDraft,
+    options: CallOptions,
+  ): Promise<KubernetesObject> {
+    const body = { type: JSON_TYPE, text: complete(answer, draft) };
+    return readObject(await this.#json({ ...call, body }, options), answer, answerTo(call));
+  }
+
+  async #json(call: Call, options: CallOptions): Promise<unknown> {
+    const body = await this.#send(call.verb, this.#requestOf(call), refusedOf(call), options);
+    return parseJson(body, answerTo(call));
+  }
+
+  async #send(
+    verb: string,
+    request: ApiRequest,
+    refused: RefusedRequest,
+    { signal, timeoutMs = this.#options.timeoutMs }: CallOptions,
+  ): Promise<Uint8Array> {
+    const { connection, clock, onCall } = this.#options;
+    const startMs = clock.monotonic();
+    let code = 'cancelled';
+    try {
+      const answer = await withDeadline({ clock, timeoutMs, what: 'the API server' }, signal, (end) =>
+        connection.exchange(request, end),
+      );
+      if (answer.status < 200 || answer.status > 299) throw refusalOfAnswer(answer, refused);
+      code = 'ok';
+      return answer.body;
+    } catch (error) {
+      if (isKedgeError(error)) code = error.code;
+      throw error;
+    } finally {
+      onCall?.(verb, code, clock.monotonic() - startMs);
+    }
+  }
+
+  #requestOf({ verb, method, target, query, body, maxBytes, isRead }: Call): ApiRequest {
+    return {
+      method,
+      path: pathOf(target, query),
+      ...(body === undefined ? {} : { body }),
+      maxBytes: maxBytes ?? LIMITS.kubernetesObjectBytes,
+      isRead: isRead ?? method === 'GET',
+      what: describe(verb, target),
+    };
+  }
+}
+
+function complete(type: ResourceType, draft: ObjectDraft): string {
+  return JSON.stringify({ ...draft, apiVersion: type.apiVersion, kind: type.kind });
+}
+
+function refOf({ metadata }: ObjectDraft): ObjectRef {
+  const namespace = metadata?.namespace;
+  return { name: metadata?.name ?? '', ...(namespace === undefined ? {} : { namespace }) };
+}
+
+function answerTo({ verb, target }: Call): string {
+  return `the answer to ${describe(verb, target)}`;
+}
+
+function refusedOf({ verb, target }: Call): RefusedRequest {
+  return {
+    what: describe(verb, target),
+    access: accessOf(verb, target),
+    sensitive: target.type.sensitive === true,
+  };
+}
+
+/** A watch whose connection broke, or on which the API server does not even end what is over. */
+function brokenOff(what: string, cause: unknown): KedgeError {
+  if (isKedgeError(cause)) return cause;
+  return new KedgeError('kubernetes_unreachable', `${what}: the connection broke off`, { cause });
+}
+
+/** The lines of a short answer, joined: a Status is one line or a few. */
+async function wholeOf(lines: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const line of lines) parts.push(line);
+  return Buffer.concat(parts);
+}
