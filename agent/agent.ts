@@ -1,4 +1,4 @@
-import { backoffMs } from '../host/backoff.ts';
+import { backoffMs, type BackoffOptions } from '../host/backoff.ts';
 import type { Clock } from '../host/clock.ts';
 import { errorFields, type Log } from '../host/log.ts';
 import type { Random } from '../host/random.ts';
@@ -32,6 +32,8 @@ import {
 
 /** Waits between attempts to get an SVID. */
 const ATTEMPT_BACKOFF = { baseMs: 250, capMs: 30_000 };
+/** The part of what is left of the SVID that a wait takes at most: a CA that comes back late still finds us asking. */
+const ATTEMPT_SHARE = 0.25;
 /** A wait that the CA asks for is obeyed up to this, milliseconds. */
 const RETRY_AFTER_CAP_MS = 300_000;
 /** SVIDs that are kept track of until no feed has them. */
@@ -183,7 +185,7 @@ export class Agent {
           const failures = this.#state.failures + 1;
           const known = isKedgeError(error) ? error : undefined;
           const retryAfterMs = Math.min(known?.retryAfterMs ?? 0, RETRY_AFTER_CAP_MS);
-          const waitMs = backoffMs(failures, ATTEMPT_BACKOFF, random, retryAfterMs);
+          const waitMs = backoffMs(failures, this.#attemptBackoff(), random, retryAfterMs);
           const fields = { failures, retryInMs: Math.round(waitMs), error: errorFields(error) };
           if (this.#state.phase === 'serving') log.warn('svid.renewal_failed', fields);
           else log.error('svid.attempt_failed', fields);
@@ -195,6 +197,13 @@ export class Agent {
         this.#attempt = null;
         this.#wakeup.wake();
       });
+  }
+
+  #attemptBackoff(): BackoffOptions {
+    if (this.#state.phase !== 'serving') return ATTEMPT_BACKOFF;
+    const { baseMs, capMs } = ATTEMPT_BACKOFF;
+    const leftMs = msUntil(this.#state.expiry, instantOf(this.#options.clock));
+    return { baseMs, capMs: Math.max(baseMs, Math.min(capMs, leftMs * ATTEMPT_SHARE)) };
   }
 
   #onIssued(identity: IssuedIdentity, from: 'ca' | 'cache'): void {

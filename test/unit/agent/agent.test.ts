@@ -212,6 +212,17 @@ describe('the agent', () => {
         assert.ok(tries >= 20 && tries <= 50, String(tries));
       }));
 
+    it('tries more often the less is left of the SVID', () =>
+      withAgent(async () => {
+        await settle();
+        source.failure = new KedgeError('ca_unreachable', 'nobody there');
+        await runFor(HOUR_MS - 20_000);
+        const before = source.attempts;
+        await runFor(19_000);
+        const tries = source.attempts - before;
+        assert.ok(tries >= 10 && tries <= 40, String(tries));
+      }));
+
     it('serves again as soon as the CA is back', () =>
       withAgent(async () => {
         await settle();
