@@ -20,7 +20,10 @@ const TIERS: Readonly<
     globs: ['test/architecture/*.test.ts', 'test/unit/**/*.test.ts'],
     options: ['--test-concurrency=2', '--test-timeout=120000'],
   },
-  system: { globs: ['test/system/**/*.test.ts'], options: ['--test-concurrency=1', '--test-timeout=600000'] },
+  system: {
+    globs: ['test/system/**/*.test.ts'],
+    options: ['--test-concurrency=1', '--test-timeout=1200000'],
+  },
   cluster: {
     globs: ['test/cluster/**/*.test.ts'],
     options: ['--test-concurrency=1', '--test-timeout=600000'],

@@ -68,7 +68,20 @@ export class RunningHaproxy {
   /** Starts it after it was stopped; stops it first where it runs. */
   async restart(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     await this.stop(signal);
-    const child = spawn(program ?? '', ['-db', '-f', join(this.#folder, 'haproxy.cfg')], {
+    await this.#spawn([]);
+  }
+
+  /** Another process takes over its sockets while it serves, and it ends once its requests are answered. */
+  async replace(): Promise<void> {
+    const old = this.#process;
+    if (old === null) throw new Error('HAProxy does not run');
+    const exited = once(old, 'exit');
+    await this.#spawn(['-x', this.socketPath, '-sf', String(old.pid)]);
+    await exited;
+  }
+
+  async #spawn(argv: readonly string[]): Promise<void> {
+    const child = spawn(program ?? '', ['-db', '-f', join(this.#folder, 'haproxy.cfg'), ...argv], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...peerEnvironment('haproxy') },
     });
@@ -139,8 +152,9 @@ export function serverOptions(files: string): string {
 function configuration(socket: string, level: string, global: string, sections: string): string {
   return `
 global
-  stats socket ${socket} mode 600 level ${level}
+  stats socket ${socket} mode 600 level ${level} expose-fd listeners
   stats timeout 10s
+  hard-stop-after 30s
   tune.ssl.cachesize 0
   log stdout format raw local0
   ${global}

@@ -2,14 +2,10 @@
  * The mTLS proxy beside a workload, as an operator would set it up: nginx on the files feed, HAProxy on its runtime
  * API. `server` takes mTLS and hands on plain HTTP; `client` takes plain HTTP and speaks mTLS to a server.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { findPeer } from '../../scripts/peer-folder.ts';
 import { bindOptions, RunningHaproxy, serverOptions, socketPathOf } from './haproxy.ts';
-import { until } from './identity-plane.ts';
+import { nginxErrors, RunningNginx } from './nginx.ts';
 
 /** Which way a sidecar faces, and to whom. Ports are on 127.0.0.1. */
 export interface SidecarRole {
@@ -27,6 +23,8 @@ export interface Sidecar {
   /** What its agent is started with. */
   readonly agentOptions: readonly string[];
   start(): Promise<void>;
+  /** Another process of the same configuration takes over its sockets while it serves; the old one ends. */
+  replace(): Promise<void>;
   /** Requests that it has served, by its own log. */
   served(): number;
   /** What its own log says that should not be there. */
@@ -37,45 +35,16 @@ export interface Sidecar {
 export const SIDECARS = { nginx: nginxSidecar, haproxy: haproxySidecar } as const;
 
 function nginxSidecar(t: Pick<TestContext, 'after'>, folder: string, role: SidecarRole): Sidecar {
-  const program = findPeer('nginx') ?? '';
-  const [files, configFile, pidFile] = [
-    join(folder, 'files'),
-    join(folder, 'nginx.conf'),
-    join(folder, 'nginx.pid'),
-  ];
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(configFile, nginxConfiguration(folder, files, role));
-  const argv = [program, '-p', folder, '-c', configFile];
-  const log = (name: string): string[] => {
-    const path = join(folder, name);
-    return existsSync(path) ? readFileSync(path, 'utf8').split('\n').filter(Boolean) : [];
-  };
-  // Before nginx runs there is nothing to reload: the hook then has nothing to do.
-  const reload = `test ! -s '${pidFile}' || exec ${argv.map((word) => `'${word}'`).join(' ')} -s reload`;
-  let server: ChildProcess | null = null;
-  const stop = async (child: ChildProcess | null, signal: NodeJS.Signals): Promise<void> => {
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    child.kill(signal);
-    await once(child, 'exit');
-  };
-  const start = async (): Promise<void> => {
-    const [file = '', ...args] = argv;
-    const child = spawn(file, args, { stdio: ['ignore', 'inherit', 'inherit'] });
-    server = child;
-    await until('nginx runs', () => {
-      if (child.exitCode !== null) throw new Error(`nginx exited: ${log('error.log').join('\n')}`);
-      return existsSync(pidFile) && readFileSync(pidFile, 'utf8').trim() === String(child.pid);
-    });
-  };
-  // Not SIGKILL: its workers would stay.
-  t.after(() => stop(server, 'SIGTERM'));
+  const files = join(folder, 'files');
+  const nginx = new RunningNginx(t, { folder, http: nginxConfiguration(files, role) });
   return {
-    agentOptions: ['--files-folder', files, '--hook', JSON.stringify(['/bin/sh', '-c', reload])],
-    start,
-    served: () => log('access.log').length,
+    agentOptions: ['--files-folder', files, '--hook', nginx.reloadHook],
+    start: () => nginx.start(),
+    replace: () => nginx.replace(),
+    served: () => nginx.accessLog().length,
     complaints: () => [
-      ...log('error.log').filter((line) => /\[(error|crit|alert|emerg)\]/.test(line) && !isSentAgain(line)),
-      ...log('access.log').filter((line) => !/" 200 /.test(line)),
+      ...nginxErrors(nginx.errorLog()).filter((line) => !isSentAgain(line)),
+      ...nginx.accessLog().filter((line) => !/" 200 /.test(line)),
     ],
   };
 }
@@ -88,14 +57,11 @@ function isSentAgain(line: string): boolean {
   return line.includes('upstream prematurely closed connection while reading response header');
 }
 
-function nginxConfiguration(folder: string, files: string, role: SidecarRole): string {
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-    .map((name) => `${name}_temp_path ${folder}/${name};`)
-    .join(' ');
+function nginxConfiguration(files: string, role: SidecarRole): string {
   const toUpstream = `proxy_http_version 1.1; proxy_set_header Connection "";`;
   const server =
     role.side === 'server'
-      ? `listen 127.0.0.1:${role.port} ssl reuseport;
+      ? `listen 127.0.0.1:${role.port} ssl;
     ssl_certificate ${files}/tls.crt;
     ssl_certificate_key ${files}/tls.key;
     ssl_client_certificate ${files}/ca.crt;
@@ -103,7 +69,7 @@ function nginxConfiguration(folder: string, files: string, role: SidecarRole): s
     ssl_verify_depth 3;
     ssl_protocols TLSv1.2 TLSv1.3;
     location / { proxy_pass http://upstream; ${toUpstream} proxy_set_header X-Peer-Serial $ssl_client_serial; }`
-      : `listen 127.0.0.1:${role.port} reuseport;
+      : `listen 127.0.0.1:${role.port};
     proxy_ssl_certificate ${files}/tls.crt;
     proxy_ssl_certificate_key ${files}/tls.key;
     proxy_ssl_trusted_certificate ${files}/ca.crt;
@@ -113,22 +79,11 @@ function nginxConfiguration(folder: string, files: string, role: SidecarRole): s
     proxy_ssl_protocols TLSv1.2 TLSv1.3;
     proxy_ssl_session_reuse off;
     location / { proxy_pass https://upstream; ${toUpstream} }`;
-  return `
-daemon off;
-worker_processes 1;
-pid ${folder}/nginx.pid;
-error_log ${folder}/error.log notice;
-events { worker_connections 256; }
-http {
-  access_log ${folder}/access.log;
-  ${temporary}
-  keepalive_requests 50;
+  return `keepalive_requests 50;
   upstream upstream { server 127.0.0.1:${role.upstreamPort}; keepalive 4; keepalive_requests 25; }
   server {
     ${server}
-  }
-}
-`;
+  }`;
 }
 
 function haproxySidecar(t: Pick<TestContext, 'after'>, folder: string, role: SidecarRole): Sidecar {
@@ -161,6 +116,9 @@ backend peer
     ],
     async start() {
       haproxy = await RunningHaproxy.start(t, { folder, sections });
+    },
+    async replace() {
+      await haproxy?.replace();
     },
     served: () => requestLines(haproxy).length,
     complaints: () => [

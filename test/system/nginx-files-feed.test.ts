@@ -7,38 +7,18 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { socketTarget } from '../../cli/endpoint-socket.ts';
-import { findPeer } from '../../scripts/peer-folder.ts';
 import { documentedConfiguration } from '../support/feeds-document.ts';
 import { freePort, IdentityPlane, until } from '../support/identity-plane.ts';
 import { MtlsLoad } from '../support/mtls-load.ts';
-import { RunningPeer } from '../support/peer-process.ts';
+import { nginxErrors, nginxSkip, RunningNginx } from '../support/nginx.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const ROTATIONS = 20;
-const nginx = findPeer('nginx');
-const skip = nginx === null ? 'no nginx on this machine: npm run peers gets it from Debian' : false;
-
-function configuration(folder: string, files: string, port: number): string {
-  return `
-daemon off;
-worker_processes 2;
-pid ${folder}/nginx.pid;
-error_log ${folder}/error.log notice;
-events { worker_connections 256; }
-http {
-  access_log ${folder}/access.log;
-  client_body_temp_path ${folder}/t1; proxy_temp_path ${folder}/t2; fastcgi_temp_path ${folder}/t3;
-  uwsgi_temp_path ${folder}/t4; scgi_temp_path ${folder}/t5;
-  keepalive_requests 1000000;
-  ${documentedConfiguration('nginx', 'nginx', { files, port })}
-}
-`;
-}
 
 /** Runs `openssl verify` on the chain that the files feed has written; gives the serial of its leaf. */
 function verifyByOpenssl(files: string): string {
@@ -52,37 +32,27 @@ function verifyByOpenssl(files: string): string {
   return spawnSync('openssl', ['x509', '-in', leaf, '-noout', '-serial'], { encoding: 'utf8' }).stdout.trim();
 }
 
-describe('nginx on the files feed', { skip }, () => {
+describe('nginx on the files feed', { skip: nginxSkip }, () => {
   it(`serves mTLS through ${ROTATIONS} rotations without a failed request`, async (t) => {
     const folder = temporaryFolder(t);
-    const [nginxFolder, port] = [join(folder, 'nginx'), await freePort()];
-    mkdirSync(nginxFolder);
+    const port = await freePort();
     const settings =
       'svid: { ttl: 4s, backdate: 1s }\nissuer: { lifetime: 40s, renewAfter: 20s }\nclockSkew: 1s';
     const plane = await IdentityPlane.start(t, folder, settings);
 
     const files = join(folder, 'web-files');
-    const configFile = join(nginxFolder, 'nginx.conf');
-    writeFileSync(configFile, configuration(nginxFolder, files, port));
-    const program = nginx ?? '';
-    // Before nginx runs there is nothing to reload: the hook then has nothing to do.
-    const hook = [
-      '/bin/sh',
-      '-c',
-      `test ! -s '${nginxFolder}/nginx.pid' || exec '${program}' -p '${nginxFolder}' -c '${configFile}' -s reload`,
-    ];
+    const nginx = new RunningNginx(t, {
+      folder: join(folder, 'nginx'),
+      http: `keepalive_requests 1000000;\n${documentedConfiguration('nginx', 'nginx', { files, port })}`,
+    });
     const web = await plane.agent('web', [
-      ...['--files-folder', files, '--files-preset', 'nginx', '--hook', JSON.stringify(hook)],
+      ...['--files-folder', files, '--files-preset', 'nginx', '--hook', nginx.reloadHook],
     ]);
     const socket = join(folder, 'client', 'api.sock');
     const client = await plane.agent('client', ['--socket', socket]);
     await until('the files are there', () => existsSync(join(files, 'tls.crt')));
     await until('the socket is there', () => existsSync(socket));
-    const server = await RunningPeer.start(t, {
-      program,
-      args: ['-p', nginxFolder, '-c', configFile],
-      isReady: () => existsSync(join(nginxFolder, 'nginx.pid')),
-    });
+    await nginx.start();
 
     const load = await MtlsLoad.start({ target: socketTarget(`unix://${socket}`), port, workers: 4 });
     t.after(() => load.stop());
@@ -106,19 +76,15 @@ describe('nginx on the files feed', { skip }, () => {
     assert.ok(load.requests > (100 * ROTATIONS) / 10, 'hardly any traffic');
     assert.ok(opensslSerials.size >= ROTATIONS, 'OpenSSL saw fewer chains than there were rotations');
 
-    const served = readFileSync(join(nginxFolder, 'access.log'), 'utf8').trim().split('\n');
+    const served = nginx.accessLog();
     assert.deepEqual(
       served.filter((line) => !/" 200 /.test(line)),
       [],
     );
     assert.equal(served.length, load.requests, 'nginx and the client count differently');
-    const errors = readFileSync(join(nginxFolder, 'error.log'), 'utf8').split('\n');
-    assert.deepEqual(
-      errors.filter((line) => /\[(error|crit|alert|emerg)\]/.test(line)),
-      [],
-    );
+    assert.deepEqual(nginxErrors(nginx.errorLog()), []);
 
-    await server.end();
+    await nginx.stop();
     assert.equal(await web.end(), 0, web.log);
     assert.equal(await client.end(), 0, client.log);
     assert.equal(await plane.ca.end(), 0, plane.ca.log);
