@@ -40,7 +40,7 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
   const { config, clock } = options;
   const { workloadApi, files, haproxy } = config;
   const feeds: Feed[] = [];
-  const endpoint = workloadApi === undefined ? undefined : new WorkloadEndpoint(workloadApi);
+  const endpoint = workloadApi === undefined ? undefined : new WorkloadEndpoint({ ...workloadApi, clock });
   const close = async (): Promise<void> => {
     await Promise.all(feeds.map((feed) => feed.close()));
     await endpoint?.close();

@@ -2,8 +2,12 @@ import type { ServerWritableStream, StatusObject } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
 import type { HeldSnapshot } from '../snapshot.ts';
 import { type ConsumerStatus, MAX_CONSUMERS } from './feed.ts';
+import { OverdueWatch } from './overdue-watch.ts';
 
-/** How long a reader may take to accept a message before its connection is dropped, in milliseconds. */
+/**
+ * How long a reader may take to accept a message before its connection is dropped, in milliseconds: whenever that
+ * message came, so that who reads nothing keeps no stream from others.
+ */
 export const STALL_MS = 2_000;
 
 /** A gRPC stream of bytes that were encoded before. */
@@ -48,12 +52,19 @@ interface Reader {
 export class NewestBroadcast {
   readonly #options: NewestBroadcastOptions;
   readonly #readers = new Set<Reader>();
+  /** Those with a message in flight. */
+  readonly #writing: OverdueWatch<Reader>;
   #newest: Broadcast | null = null;
   #readerCount = 0;
   #settled: (() => void)[] = [];
 
   constructor(options: NewestBroadcastOptions) {
     this.#options = options;
+    this.#writing = new OverdueWatch({
+      clock: options.clock,
+      timeoutMs: STALL_MS,
+      onOverdue: (reader) => this.#drop(reader),
+    });
   }
 
   /** Streams open. */
@@ -86,8 +97,8 @@ export class NewestBroadcast {
   }
 
   /**
-   * Makes `message` the newest; one of the same bytes is not sent again. Resolves when every stream that is open has taken it; a reader that has not within
-   * {@link STALL_MS} is dropped, so that it comes back for the newest.
+   * Makes `message` the newest; one of the same bytes is not sent again. Resolves when every stream that is open has
+   * taken it; a reader that takes nothing is dropped after {@link STALL_MS}, so that it comes back for the newest.
    */
   async send(message: Broadcast, signal: AbortSignal): Promise<void> {
     const before = this.#newest;
@@ -95,12 +106,8 @@ export class NewestBroadcast {
     if (before?.bytes.equals(message.bytes) === true) {
       for (const reader of this.#readers) if (reader.written === before) reader.written = message;
     }
-    const newest = this.#newest;
     for (const reader of this.#readers) this.#push(reader);
-    await this.#taken(newest, signal);
-    for (const reader of this.#readers) {
-      if (newest === this.#newest && reader.written !== newest) this.#drop(reader);
-    }
+    await this.#taken(message, signal);
   }
 
   /** Ends every stream; one whose reader has stalled is dropped, so that what is in flight never reaches it. */
@@ -119,8 +126,10 @@ export class NewestBroadcast {
     const message = this.#newest;
     if (message === null || reader.inFlight !== null || reader.written === message) return;
     reader.inFlight = message;
+    this.#writing.add(reader);
     reader.stream.write(message.bytes, () => {
       reader.inFlight = null;
+      this.#writing.delete(reader);
       reader.written = this.#sameAs(message);
       this.#push(reader);
       this.#notify();
@@ -133,21 +142,26 @@ export class NewestBroadcast {
     return newest !== null && newest !== message && newest.bytes.equals(message.bytes) ? newest : message;
   }
 
+  /** Whoever comes meanwhile gets the newest, and is not waited for. */
   #taken(message: Broadcast, signal: AbortSignal): Promise<void> {
-    const isDone = (): boolean =>
-      this.#newest !== message || [...this.#readers].every((reader) => reader.written === message);
+    const owed = new Set([...this.#readers].filter(({ written }) => written !== message));
+    const isDone = (): boolean => {
+      if (signal.aborted || this.#newest !== message) return true;
+      for (const reader of owed) {
+        if (this.#readers.has(reader) && reader.written !== message) return false;
+        owed.delete(reader);
+      }
+      return true;
+    };
     if (isDone()) return Promise.resolve();
-    const timer = new AbortController();
-    return new Promise<void>((resolve) => {
-      const check = (): void => {
-        if (isDone()) resolve();
-        else this.#settled.push(check);
-      };
-      this.#settled.push(check);
-      void this.#options.clock
-        .sleep(STALL_MS, AbortSignal.any([timer.signal, signal]))
-        .then(resolve, resolve);
-    }).finally(() => timer.abort());
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const check = (): void => {
+      if (isDone()) resolve();
+      else this.#settled.push(check);
+    };
+    this.#settled.push(check);
+    signal.addEventListener('abort', check, { once: true });
+    return promise.finally(() => signal.removeEventListener('abort', check));
   }
 
   #notify(): void {
@@ -163,6 +177,7 @@ export class NewestBroadcast {
   }
 
   #remove(reader: Reader): void {
+    this.#writing.delete(reader);
     if (this.#readers.delete(reader)) this.#notify();
   }
 }

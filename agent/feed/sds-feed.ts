@@ -4,9 +4,11 @@ import type { Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
 import { Wakeup } from '../../host/wakeup.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
+import { sleepUntilDeadline } from '../deadline.ts';
 import type { IdentitySnapshot } from '../snapshot.ts';
 import { type ConsumerStatus, type Feed, MAX_CONSUMERS } from './feed.ts';
 import { endStream, STALL_MS } from './newest-broadcast.ts';
+import { OverdueWatch } from './overdue-watch.ts';
 import type { SdsNames } from './sds-names.ts';
 import { DELTA_PROTOCOL, type SdsProtocol, SOTW_PROTOCOL } from './sds-protocol.ts';
 import { readSotwRequest } from './sds-request.ts';
@@ -56,6 +58,8 @@ export class SdsFeed implements Feed {
   readonly name = 'sds';
   readonly #options: SdsFeedOptions;
   readonly #streams = new Set<OpenStream>();
+  /** Those with a response that waits for the transport. */
+  readonly #writing: OverdueWatch<OpenStream>;
   readonly #wakeup = new Wakeup();
   #phase: 'starting' | 'serving' | 'withdrawn' | 'closed' = 'starting';
   #catalog: SdsCatalog | null = null;
@@ -63,6 +67,11 @@ export class SdsFeed implements Feed {
 
   constructor(options: SdsFeedOptions) {
     this.#options = options;
+    this.#writing = new OverdueWatch({
+      clock: options.clock,
+      timeoutMs: STALL_MS,
+      onOverdue: (stream) => stream.cut(),
+    });
     options.endpoint.addService(
       {
         StreamSecrets: duplexMethod('StreamSecrets', SDS_SERVICE),
@@ -86,7 +95,6 @@ export class SdsFeed implements Feed {
     this.#phase = 'serving';
     for (const stream of this.#streams) stream.offer(catalog);
     await this.#written(catalog, signal);
-    if (this.#catalog === catalog) this.#cutStalled();
     signal.throwIfAborted();
   }
 
@@ -133,8 +141,10 @@ export class SdsFeed implements Feed {
       drop: (dropped) => endpoint.drop(dropped),
       nameFor: (nodeName) => this.#nameFor(nodeName),
       onChange,
+      onWriting: (isWriting) => (isWriting ? this.#writing.add(stream) : this.#writing.delete(stream)),
       onEnd: () => {
         this.#streams.delete(stream);
+        this.#writing.delete(stream);
         onChange();
       },
     });
@@ -176,16 +186,24 @@ export class SdsFeed implements Feed {
     return name;
   }
 
-  /** Resolves when no response waits for the transport, when there is a newer snapshot, or after {@link STALL_MS}. */
+  /**
+   * Resolves when the transport has taken what waits now, or there is a newer snapshot. A stream that takes nothing is
+   * cut after {@link STALL_MS}; whoever comes meanwhile gets the newest, and is not waited for.
+   */
   async #written(catalog: SdsCatalog, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    const endMs = clock.monotonic() + STALL_MS;
+    const owed = new Set([...this.#streams].filter(({ isWriting }) => isWriting));
+    const isDone = (): boolean => {
+      if (this.#catalog !== catalog) return true;
+      for (const stream of owed) {
+        if (this.#writing.has(stream)) return false;
+        owed.delete(stream);
+      }
+      return true;
+    };
     for (;;) {
       const seen = this.#wakeup.generation;
-      const leftMs = endMs - clock.monotonic();
-      const isDone = this.#catalog !== catalog || ![...this.#streams].some((stream) => stream.isWriting);
-      if (isDone || leftMs <= 0) return;
-      await this.#wakeup.sleep(seen, (end) => clock.sleep(leftMs, end), signal);
+      if (isDone()) return;
+      await this.#wakeup.sleep(seen, (end) => sleepUntilDeadline(this.#options.clock, null, end), signal);
     }
   }
 

@@ -33,6 +33,8 @@ export interface SdsStreamOptions {
   readonly drop: (call: SdsCall) => void;
   /** Told when what the stream shows to hold has changed, or when it is writing no more. */
   readonly onChange: () => void;
+  /** Told of each response that waits for the transport, and (false) when none does any more. */
+  readonly onWriting: (isWriting: boolean) => void;
   /** Told once, when the stream is over. */
   readonly onEnd: () => void;
 }
@@ -125,8 +127,10 @@ export class SdsStream<Request, State extends StreamState> {
     if (!before.isStarted && state.isStarted) this.#name = this.#options.nameFor(state.nodeName);
     if (nack !== null) this.#logNack(nack);
     if (send !== null) {
+      this.#options.onWriting(true);
       this.#call.write(this.#protocol.encode(send), () => this.#guard(() => ({ type: 'written' })));
     }
+    if (before.isWriting && !state.isWriting) this.#options.onWriting(false);
     if (isChanged(before, state)) this.#options.onChange();
   }
 

@@ -16,8 +16,6 @@ export interface SocketOptions {
   readonly path: string;
   /** Permission bits of the socket; who may connect is who may write. */
   readonly mode: number;
-  /** Connections served at once; more are dropped when they arrive. */
-  readonly maxConnections: number;
   /** Takes each connection. */
   readonly onConnection: (socket: Socket) => void;
 }
@@ -47,7 +45,6 @@ export async function claimSocket(options: SocketOptions): Promise<ClaimedSocket
   await guarded(path, () => makeFolder(folder, 0o755));
   await removeStale(path);
   const server = createServer(options.onConnection);
-  server.maxConnections = options.maxConnections;
   await guarded(path, () => listen(server, ownPath));
   try {
     await guarded(path, () => chmod(ownPath, mode));

@@ -5,8 +5,10 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import type { Clock } from '../../host/clock.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
+import { EndpointCalls } from './endpoint-calls.ts';
 import { type ClaimedSocket, claimSocket } from './socket.ts';
 
 /** Streams of one connection beyond those that may stay open: calls that are refused, health checks. */
@@ -18,8 +20,15 @@ export interface WorkloadEndpointOptions {
   readonly socketPaths: readonly string[];
   /** Permission bits of the sockets. */
   readonly socketMode: number;
-  /** Streams served at once, over all services and connections; also the bound on connections of each socket. */
+  /** Streams served at once, over all services and connections; also the bound on connections. */
   readonly maxStreams: number;
+  readonly clock: Clock;
+}
+
+interface Connection {
+  readonly socket: Socket;
+  /** Open on it at this moment. */
+  calls: number;
 }
 
 /** A stream of a service on the endpoint, whatever its messages. */
@@ -38,8 +47,9 @@ export interface EndpointStream {
 export class WorkloadEndpoint {
   readonly #options: WorkloadEndpointOptions;
   readonly #server: Server;
-  /** Connections by the name that their streams give as peer. */
-  readonly #connections = new Map<string, Socket>();
+  /** By the name that their streams give as peer. Those without a call come first: that which has had none for longest. */
+  readonly #idle = new Map<string, Connection>();
+  readonly #busy = new Map<string, Connection>();
   #connectionCount = 0;
   #streams = 0;
   #sockets: ClaimedSocket[] = [];
@@ -47,7 +57,14 @@ export class WorkloadEndpoint {
 
   constructor(options: WorkloadEndpointOptions) {
     this.#options = options;
+    const calls = new EndpointCalls({
+      clock: options.clock,
+      onBegin: (peer) => this.#count(peer, 1),
+      onEnd: (peer) => this.#count(peer, -1),
+      cut: (peer) => this.#cut(peer),
+    });
     this.#server = new Server({
+      interceptors: [calls.interceptor],
       // Of all requests those of an Envoy are the largest.
       'grpc.max_receive_message_length': LIMITS.sdsRequestBytes,
       // More than may be open: a stream too many must be refused, not queued by the client's HTTP/2.
@@ -85,20 +102,20 @@ export class WorkloadEndpoint {
 
   /** Cuts the connection of a stream whose reader has stalled: what is in flight never reaches it. */
   drop(stream: EndpointStream): void {
-    this.#connections.get(stream.getPeer())?.destroy();
+    this.#cut(stream.getPeer());
   }
 
   /** Claims the sockets and serves on them: all, or none. Throws `socket_in_use` or `socket_path_invalid`. */
   async listen(): Promise<void> {
-    const { socketPaths, socketMode: mode, maxStreams: maxConnections } = this.#options;
+    const { socketPaths, socketMode: mode } = this.#options;
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    const onConnection = (connection: Socket): void => {
-      this.#track(connection);
-      injector.injectConnection(connection);
+    const onConnection = (socket: Socket): void => {
+      if (this.#makeRoom()) injector.injectConnection(this.#track(socket));
+      else socket.destroy();
     };
     try {
       for (const path of socketPaths) {
-        this.#sockets.push(await claimSocket({ path, mode, maxConnections, onConnection }));
+        this.#sockets.push(await claimSocket({ path, mode, onConnection }));
       }
     } catch (error) {
       await this.close();
@@ -114,16 +131,47 @@ export class WorkloadEndpoint {
     // One turn for the statuses to be written, then whoever holds on is cut.
     await new Promise((resolve) => setImmediate(resolve));
     this.#server.forceShutdown();
-    for (const connection of this.#connections.values()) connection.destroy();
+    for (const { socket } of [...this.#idle.values(), ...this.#busy.values()]) socket.destroy();
+  }
+
+  /**
+   * Whether one more connection may be had. At the bound the one goes that has had no call for longest: an honest
+   * client calls as soon as it is connected, so who connects and stays silent crowds out nobody but others who do.
+   */
+  #makeRoom(): boolean {
+    if (this.#idle.size + this.#busy.size < this.#options.maxStreams) return true;
+    const [oldest] = this.#idle.keys();
+    if (oldest === undefined) return false;
+    this.#cut(oldest);
+    return true;
   }
 
   /** Names a connection, so that a stream's `getPeer()` leads back to it. */
-  #track(connection: Socket): void {
+  #track(socket: Socket): Socket {
     this.#connectionCount += 1;
     const name = `connection-${this.#connectionCount}`;
-    Object.defineProperty(connection, 'remoteAddress', { value: name });
-    this.#connections.set(name, connection);
-    connection.once('close', () => this.#connections.delete(name));
-    connection.on('error', () => connection.destroy());
+    Object.defineProperty(socket, 'remoteAddress', { value: name });
+    this.#idle.set(name, { socket, calls: 0 });
+    socket.once('close', () => this.#forget(name));
+    socket.on('error', () => socket.destroy());
+    return socket;
+  }
+
+  #count(name: string, change: 1 | -1): void {
+    const connection = this.#idle.get(name) ?? this.#busy.get(name);
+    if (connection === undefined) return;
+    connection.calls += change;
+    this.#forget(name);
+    (connection.calls > 0 ? this.#busy : this.#idle).set(name, connection);
+  }
+
+  #cut(name: string): void {
+    (this.#idle.get(name) ?? this.#busy.get(name))?.socket.destroy();
+    this.#forget(name);
+  }
+
+  #forget(name: string): void {
+    this.#idle.delete(name);
+    this.#busy.delete(name);
   }
 }

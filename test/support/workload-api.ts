@@ -14,7 +14,7 @@ export async function openWorkloadApi({
   readonly clock: Clock;
   readonly onConsumersChange?: () => void;
 }): Promise<{ readonly feed: WorkloadApiFeed; readonly endpoint: WorkloadEndpoint }> {
-  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams });
+  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams, clock });
   const feed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange });
   await endpoint.listen();
   return { feed, endpoint };

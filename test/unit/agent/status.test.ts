@@ -9,6 +9,7 @@ import { INITIAL_STATE, type AgentState } from '../../../agent/state.ts';
 import { type AgentStatusSource, agentStatus } from '../../../agent/status.ts';
 import { addStatusService } from '../../../agent/status-service.ts';
 import { getAgentStatus } from '../../../cli/agent-status-client.ts';
+import { systemClock } from '../../../host/clock.ts';
 import { KedgeError } from '../../../pki/kedge-error.ts';
 import { GetAgentStatusResponse } from '../../../proto/gen/kedge/v1/agent.ts';
 import { EXAMPLE_ORG, SnapshotFactory } from '../../support/snapshots.ts';
@@ -93,7 +94,12 @@ describe('the status of an agent', () => {
 
   const served = async (t: TestContext): Promise<string> => {
     const socketPath = join(temporaryFolder(t), 'api.sock');
-    const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o600, maxStreams: 4 });
+    const endpoint = new WorkloadEndpoint({
+      socketPaths: [socketPath],
+      socketMode: 0o600,
+      maxStreams: 4,
+      clock: systemClock,
+    });
     const consumers = Array.from({ length: 64 }, (_, i) => ({
       name: `stream-${i}${'x'.repeat(50)}`,
       best: 'loaded' as const,
@@ -144,7 +150,12 @@ describe('the status of an agent', () => {
 
   it('is refused by an agent that has no such service as unimplemented', async (t) => {
     const socketPath = join(temporaryFolder(t), 'api.sock');
-    const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o600, maxStreams: 4 });
+    const endpoint = new WorkloadEndpoint({
+      socketPaths: [socketPath],
+      socketMode: 0o600,
+      maxStreams: 4,
+      clock: systemClock,
+    });
     await endpoint.listen();
     t.after(() => endpoint.close());
     await assert.rejects(getAgentStatus(`unix://${socketPath}`, 5_000), { code: 'unimplemented' });

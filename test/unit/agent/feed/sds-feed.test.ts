@@ -54,7 +54,7 @@ async function serve({
 } = {}): Promise<Served> {
   sockets += 1;
   const socketPath = join(folder, `${sockets}.sock`);
-  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams });
+  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams, clock });
   const feed = new SdsFeed({
     endpoint,
     clock,

@@ -493,18 +493,6 @@ describe('the Workload API', () => {
       await stream.next();
       stream.cancel();
     });
-
-    it('over the limit of connections are dropped', async () => {
-      await publish(1);
-      const idle = Array.from({ length: 4 }, () => connect(socketPath));
-      await Promise.all(idle.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
-      await settle();
-      const extra = connect(socketPath);
-      extra.on('error', () => {});
-      extra.resume();
-      await new Promise((resolve) => extra.once('close', resolve));
-      for (const socket of idle) socket.destroy();
-    });
   });
 
   describe('gRPC health', () => {

@@ -1,0 +1,109 @@
+import { type Metadata, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import type { Clock } from '../../host/clock.ts';
+import { OverdueWatch } from './overdue-watch.ts';
+
+type NextCall = ConstructorParameters<typeof ServerInterceptingCall>[0];
+type Listener = Parameters<NextCall['start']>[0];
+
+/**
+ * Calls at once that owe their first message. An honest client sends it right behind its headers, so who stalls crowds
+ * out nobody but others who stall.
+ */
+export const MAX_OWING_CALLS = 64;
+/** The first message must be whole so many milliseconds after the headers. */
+export const FIRST_MESSAGE_MS = 10_000;
+
+/** What {@link EndpointCalls} are made of. */
+export interface EndpointCallsOptions {
+  readonly clock: Clock;
+  /** A call has begun on the connection that is called `peer`. */
+  readonly onBegin: (peer: string) => void;
+  /** It has ended, answered or not. */
+  readonly onEnd: (peer: string) => void;
+  /** Cuts the connection: ending a call frees nothing of a message that has come in part. */
+  readonly cut: (peer: string) => void;
+}
+
+/**
+ * Every call on the agent's sockets, from its headers to its end. Bounds what calls whose first message never comes
+ * can make the agent hold: {@link MAX_OWING_CALLS} half-sent messages, none for longer than {@link FIRST_MESSAGE_MS}.
+ */
+export class EndpointCalls {
+  readonly #options: EndpointCallsOptions;
+  readonly #owing: OverdueWatch<EndpointCall>;
+
+  constructor(options: EndpointCallsOptions) {
+    this.#options = options;
+    this.#owing = new OverdueWatch({
+      clock: options.clock,
+      timeoutMs: FIRST_MESSAGE_MS,
+      onOverdue: (call) => options.cut(call.peer),
+    });
+  }
+
+  /** For the server's options. */
+  readonly interceptor: ServerInterceptor = ({ requestStream }, call) =>
+    new EndpointCall(call, requestStream, {
+      onBegin: (self) => this.#begin(self),
+      onMessage: (self) => this.#owing.delete(self),
+      onEnd: (self) => {
+        this.#owing.delete(self);
+        this.#options.onEnd(self.peer);
+      },
+    });
+
+  #begin(call: EndpointCall): void {
+    const { oldest } = this.#owing;
+    if (oldest !== undefined && this.#owing.size >= MAX_OWING_CALLS) {
+      this.#owing.delete(oldest);
+      this.#options.cut(oldest.peer);
+    }
+    this.#owing.add(call);
+    this.#options.onBegin(call.peer);
+  }
+}
+
+interface CallObserver {
+  readonly onBegin: (call: EndpointCall) => void;
+  readonly onMessage: (call: EndpointCall) => void;
+  readonly onEnd: (call: EndpointCall) => void;
+}
+
+class EndpointCall extends ServerInterceptingCall {
+  readonly peer: string;
+  readonly #call: NextCall;
+  readonly #isRequestStream: boolean;
+  readonly #observer: CallObserver;
+
+  constructor(call: NextCall, isRequestStream: boolean, observer: CallObserver) {
+    super(call);
+    this.peer = call.getPeer();
+    this.#call = call;
+    this.#isRequestStream = isRequestStream;
+    this.#observer = observer;
+  }
+
+  override start(listener: Listener): void {
+    const { onBegin, onMessage, onEnd } = this.#observer;
+    this.#call.start({
+      onReceiveMetadata: (metadata: Metadata) => {
+        onBegin(this);
+        listener.onReceiveMetadata(metadata);
+      },
+      onReceiveMessage: (message: unknown) => {
+        // A call with one message is served once the client has ended its side: until then it is held.
+        if (this.#isRequestStream) onMessage(this);
+        listener.onReceiveMessage(message);
+      },
+      onReceiveHalfClose: () => {
+        onMessage(this);
+        listener.onReceiveHalfClose();
+      },
+      // Comes after every call, answered or not.
+      onCancel: () => {
+        onEnd(this);
+        listener.onCancel();
+      },
+    });
+  }
+}
