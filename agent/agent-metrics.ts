@@ -7,6 +7,7 @@ export interface AgentMetrics {
   readonly bundleSequence: Gauge<never>;
   readonly clockSkewSeconds: Gauge<never>;
   readonly publications: Counter<'feed' | 'result'>;
+  readonly sdsNacks: Counter<'secret'>;
 }
 
 /** Registers the metrics of an agent. `streams` is read at each scrape. */
@@ -40,6 +41,11 @@ export function agentMetrics(registry: MetricsRegistry, streams: () => number): 
       name: 'kedge_agent_feed_publications_total',
       help: 'Tries to bring a snapshot to a feed, by feed and result: ok, failed.',
       labels: ['feed', 'result'],
+    }),
+    sdsNacks: registry.counter({
+      name: 'kedge_agent_sds_nacks_total',
+      help: 'Secrets that an Envoy refused (NACK), by kind of secret: tls_certificate, validation_context.',
+      labels: ['secret'],
     }),
   };
 }

@@ -6,6 +6,7 @@ import type { AgentConfig } from './config.ts';
 import type { Feed } from './feed/feed.ts';
 import { FilesFeed } from './feed/files-feed.ts';
 import { SdsFeed } from './feed/sds-feed.ts';
+import type { SecretKind } from './feed/sds-resources.ts';
 import { HaproxyFeed } from './feed/haproxy-feed.ts';
 import { WorkloadApiFeed } from './feed/workload-api-feed.ts';
 import { WorkloadEndpoint } from './feed/workload-endpoint.ts';
@@ -19,6 +20,8 @@ export interface FeedsOptions {
   readonly log: Log;
   /** Told of each change of what a feed's consumers hold. */
   readonly onConsumersChange: () => void;
+  /** Told of each secret that an Envoy refuses. */
+  readonly onNack: (kind: SecretKind) => void;
   /** The status of the agent, as of now. */
   readonly status: () => GetAgentStatusResponse;
 }

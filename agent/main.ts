@@ -15,7 +15,7 @@ import { CanaryRunner } from './canary-runner.ts';
 import type { AgentConfig } from './config.ts';
 import { sleepUntilDeadline } from './deadline.ts';
 import { registerEvidenceMetrics } from './evidence-metrics.ts';
-import { openFeeds } from './feeds.ts';
+import { type OpenFeeds, openFeeds } from './feeds.ts';
 import { IdentityCache } from './identity-cache.ts';
 import { caIdentitySource } from './identity-source.ts';
 import { type AgentState, INITIAL_STATE } from './state.ts';
@@ -89,11 +89,22 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
         nowMs: clock.now(),
       });
     const onConsumersChange = (): void => reportWakeup.wake();
-    const opening = openFeeds({ config, clock, random, log, status, onConsumersChange });
+    let open: OpenFeeds | null = null;
+    const metrics = agentMetrics(registry, () => open?.streams ?? 0);
+    const opening = openFeeds({
+      config,
+      clock,
+      random,
+      log,
+      status,
+      onConsumersChange,
+      onNack: (secret) => metrics.sdsNacks.add({ secret }),
+    });
     const [feeds, cache] = await bothOrNeither(
-      opening.then((open) => {
-        closers.push(() => open.close());
-        return open;
+      opening.then((opened) => {
+        closers.push(() => opened.close());
+        open = opened;
+        return opened;
       }),
       config.cache === undefined ? Promise.resolve(undefined) : IdentityCache.open(config.cache),
     );
@@ -119,7 +130,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       clock,
       random,
       log,
-      metrics: agentMetrics(registry, () => feeds.streams),
+      metrics,
     });
     agent = made;
     registerEvidenceMetrics(registry, () => ({

@@ -12,7 +12,7 @@ import { OverdueWatch } from './overdue-watch.ts';
 import type { SdsNames } from './sds-names.ts';
 import { DELTA_PROTOCOL, type SdsProtocol, SOTW_PROTOCOL } from './sds-protocol.ts';
 import { readSotwRequest } from './sds-request.ts';
-import { hasCompleteCrls, SdsCatalog } from './sds-resources.ts';
+import { hasCompleteCrls, SdsCatalog, type SecretKind } from './sds-resources.ts';
 import { encodeFetchResponse } from './sds-response.ts';
 import { type SdsCall, SdsStream } from './sds-stream.ts';
 import type { StreamState } from './sds-stream-state.ts';
@@ -38,6 +38,8 @@ export interface SdsFeedOptions extends SdsSettings {
   readonly log: Log;
   /** See {@link Feed}. */
   readonly onConsumersChange: () => void;
+  /** Told of each secret that an Envoy refuses. */
+  readonly onNack: (kind: SecretKind) => void;
 }
 
 /** What the feed wants of a stream, whichever protocol it speaks. */

@@ -39,6 +39,9 @@ export interface SdsResource {
   readonly secret: Uint8Array;
 }
 
+/** The kinds of secrets that are served, by the fields of Envoy's `Secret`. */
+export type SecretKind = 'tls_certificate' | 'validation_context';
+
 /** The secrets of one identity snapshot, by name and form. Does not change; each is encoded when it is first asked for. */
 export class SdsCatalog {
   /** Names the snapshot in reports. */
@@ -65,6 +68,12 @@ export class SdsCatalog {
   /** The names of everything that a wildcard gets. */
   get everything(): readonly string[] {
     return everythingIn(this.#snapshot);
+  }
+
+  /** What kind of secret `name` is or was: of all names only those of bundles can leave from one snapshot to the next. */
+  kindOf(name: string): SecretKind {
+    const target = targetOf(name, this.#snapshot, this.#names);
+    return target?.kind === 'svid' ? 'tls_certificate' : 'validation_context';
   }
 
   /** The secret of that name; null = there is none, or not in this form. */

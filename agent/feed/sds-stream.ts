@@ -7,7 +7,7 @@ import type { ConsumerStatus } from './feed.ts';
 import { type EndStatus, endStream } from './newest-broadcast.ts';
 import type { SdsForm } from './sds-form.ts';
 import type { SdsProtocol } from './sds-protocol.ts';
-import type { SdsCatalog } from './sds-resources.ts';
+import type { SdsCatalog, SecretKind } from './sds-resources.ts';
 import type { Nack, SdsEvent, StreamState } from './sds-stream-state.ts';
 import { statusOf } from './workload-api-methods.ts';
 
@@ -29,6 +29,8 @@ export interface SdsStreamOptions {
   readonly isValidatorDisabled: boolean;
   /** A name for this stream that no other open one has; `nodeName` is what the client calls itself, or empty. */
   readonly nameFor: (nodeName: string) => string;
+  /** Told of each secret that the client refuses. */
+  readonly onNack: (kind: SecretKind) => void;
   /** Cuts the connection that the call is on. */
   readonly drop: (call: SdsCall) => void;
   /** Told when what the stream shows to hold has changed, or when it is writing no more. */
@@ -125,7 +127,7 @@ export class SdsStream<Request, State extends StreamState> {
     const { state, send, nack } = this.#protocol.step(before, event, nonce);
     this.#state = state;
     if (!before.isStarted && state.isStarted) this.#name = this.#options.nameFor(state.nodeName);
-    if (nack !== null) this.#logNack(nack);
+    if (nack !== null) this.#tellNack(nack, before.catalog);
     if (send !== null) {
       this.#options.onWriting(true);
       this.#call.write(this.#protocol.encode(send), () => this.#guard(() => ({ type: 'written' })));
@@ -134,8 +136,9 @@ export class SdsStream<Request, State extends StreamState> {
     if (isChanged(before, state)) this.#options.onChange();
   }
 
-  #logNack({ names, reason }: Nack): void {
-    const { clock, log } = this.#options;
+  #tellNack({ names, reason }: Nack, catalog: SdsCatalog | null): void {
+    const { clock, log, onNack } = this.#options;
+    for (const name of names) onNack(catalog?.kindOf(name) ?? 'validation_context');
     const nowMs = clock.monotonic();
     if (nowMs - this.#nackLoggedAtMs < NACK_LOG_MS) return;
     this.#nackLoggedAtMs = nowMs;

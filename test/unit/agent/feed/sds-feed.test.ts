@@ -45,12 +45,14 @@ async function serve({
   maxStreams = 8,
   isValidatorDisabled = false,
   onConsumersChange = () => {},
+  onNack = () => {},
 }: {
   readonly clock?: Clock;
   readonly log?: Log;
   readonly maxStreams?: number;
   readonly isValidatorDisabled?: boolean;
   readonly onConsumersChange?: () => void;
+  readonly onNack?: (kind: string) => void;
 } = {}): Promise<Served> {
   sockets += 1;
   const socketPath = join(folder, `${sockets}.sock`);
@@ -63,6 +65,7 @@ async function serve({
     names: DEFAULT_SDS_NAMES,
     isValidatorDisabled,
     onConsumersChange,
+    onNack,
   });
   await endpoint.listen();
   return { feed, endpoint, socketPath };
@@ -106,6 +109,7 @@ describe('SDS', () => {
   let client: SdsClient;
   let clock: ManualClock;
   let changes: number;
+  let nacks: string[];
   let logged: unknown[];
 
   before(async () => {
@@ -124,7 +128,9 @@ describe('SDS', () => {
     const onConsumersChange = (): void => {
       changes += 1;
     };
-    ({ feed, endpoint, socketPath } = await serve({ clock, log, onConsumersChange }));
+    nacks = [];
+    const onNack = (kind: string): void => void nacks.push(kind);
+    ({ feed, endpoint, socketPath } = await serve({ clock, log, onConsumersChange, onNack }));
     client = new SdsClient(socketPath);
   });
   afterEach(async () => {
@@ -378,6 +384,7 @@ describe('SDS', () => {
           reason: 'cannot use [...]',
         },
       ]);
+      assert.deepEqual(nacks.toSorted(), ['tls_certificate', 'validation_context']);
       await publish(1);
       await feed.publish(renewed(), signal);
       const second = await stream.next();
@@ -397,6 +404,13 @@ describe('SDS', () => {
         response = await stream.next();
       }
       assert.equal(logged.length, 1);
+      await until(() => nacks.length === 4);
+      assert.deepEqual(nacks, [
+        'tls_certificate',
+        'validation_context',
+        'tls_certificate',
+        'validation_context',
+      ]);
     });
   });
 

@@ -42,6 +42,7 @@ describe('the sockets of the agent', () => {
       endpoint,
       clock,
       onConsumersChange,
+      onNack: () => {},
       random: systemRandom,
       log: silentLog,
       names: DEFAULT_SDS_NAMES,
