@@ -1,0 +1,20 @@
+import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
+import { type ObjectName, secretText } from './kubernetes-secret.ts';
+
+/**
+ * An error of the Kubernetes API as `store_unavailable`, which may pass; its hint, such as the RBAC rule that is
+ * missing, stays. Errors of the store itself, and the reason of a signal, come back as they are.
+ */
+export function kubernetesStoreError(error: unknown, where: ObjectName): unknown {
+  if (!isKedgeError(error)) return error;
+  if (!error.code.startsWith('kubernetes_') && error.code !== 'deadline_exceeded') return error;
+  return new KedgeError(
+    'store_unavailable',
+    `the trust store, ${secretText(where)}, cannot be used: ${error.message}`,
+    {
+      cause: error,
+      hint: error.hint ?? 'the CA goes on with the trust state that it has read, and tries again',
+      ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+    },
+  );
+}
