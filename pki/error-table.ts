@@ -153,6 +153,7 @@ export const ERROR_TABLE = {
     'the first message of a Watch stream is not a report, or a field of a report is wrong',
   ),
   report_rate_exceeded: exhausted('an agent reports more often than the CA takes'),
+  fleet_report_invalid: internal('what another CA replica says of its agents is not what a CA writes'),
   // --- trust state
   store_conflict: {
     status: 'ABORTED',

@@ -25,6 +25,11 @@ export const LIMITS = {
   /** Consumers of one feed that a report may name. */
   reportConsumers: 8,
   trustStateBytes: 900 * 1024,
+  /** What one CA replica tells the others of its agents, compressed: it is a ConfigMap, which may have 1 MiB. */
+  fleetReportBytes: 900 * 1024,
+  /** The same uncompressed. */
+  fleetReportJsonBytes: 16 * 1024 * 1024,
+  fleetReportInstances: 100_000,
   /** Issuers in a trust state, retired ones included; a removed one leaves. */
   trustStateIssuers: 64,
   configFileBytes: 1024 * 1024,

@@ -1,6 +1,7 @@
 import type { WorkloadInstance } from '../attest/attestor.ts';
 import type { IssuedSvid } from '../issue/issuance.ts';
 import { countedInstance, type KnownTrust } from './counted-report.ts';
+import type { FleetView } from './fleet-view.ts';
 import { type FleetInstance, heldUntilMs, isLive } from './instance.ts';
 import type { ReportedState } from './reported-state.ts';
 import type { Log } from '../../host/log.ts';
@@ -28,7 +29,9 @@ export interface FleetSession {
  * In memory only: after a restart every agent reports again. Bounded; an instance is forgotten once its last SVID
  * has expired and it is not connected.
  */
-export class Fleet {
+export class Fleet implements FleetView {
+  /** An instance that is missing is one that has not reported to this process: there is nobody else to ask. */
+  readonly complete = true;
   readonly #options: FleetOptions;
   /** Ordered by when an instance was first heard of. */
   readonly #instances = new Map<string, FleetInstance>();
@@ -108,6 +111,8 @@ export class Fleet {
         report: null,
         connected: false,
         lastSeenMs: nowMs,
+        pod: 'unknown',
+        unheardUntilMs: 0,
       }
     );
   }

@@ -10,6 +10,12 @@ export interface LatestSvid {
   readonly notAfterMs: number;
 }
 
+/**
+ * What is known of the pod of an instance: `unknown` where nothing but reports tells of it, `running` where the
+ * cluster has it, `gone` where it was deleted or has ended.
+ */
+export type PodPresence = 'unknown' | 'running' | 'gone';
+
 /** One workload instance, as the fleet knows it at one moment. Never mutated. */
 export interface FleetInstance {
   /** Pod UID. */
@@ -24,16 +30,26 @@ export interface FleetInstance {
   readonly report: ReportedState | null;
   /** Whether its agent has a stream open. */
   readonly connected: boolean;
-  /** When it was last heard of, milliseconds since the Unix epoch. */
+  /** When it was last heard of, milliseconds since the Unix epoch; 0 = never. */
   readonly lastSeenMs: number;
+  readonly pod: PodPresence;
+  /**
+   * Until when it may hold an SVID that no report tells of, milliseconds since the Unix epoch: a pod that runs with an
+   * agent and has said nothing. 0 = it holds what it says.
+   */
+  readonly unheardUntilMs: number;
 }
 
 /** When the last SVID ends that the instance may hold, milliseconds since the Unix epoch; 0 = it holds none. */
 export function heldUntilMs(instance: FleetInstance): number {
-  return Math.max(instance.issued?.notAfterMs ?? 0, instance.report?.svid?.notAfterMs ?? 0);
+  return Math.max(
+    instance.issued?.notAfterMs ?? 0,
+    instance.report?.svid?.notAfterMs ?? 0,
+    instance.unheardUntilMs,
+  );
 }
 
-/** Whether the instance counts: it holds an SVID that has not expired. */
+/** Whether the instance counts: it may hold an SVID that has not expired, and is not known to be gone. */
 export function isLive(instance: FleetInstance, nowMs: number): boolean {
-  return heldUntilMs(instance) > nowMs;
+  return instance.pod !== 'gone' && heldUntilMs(instance) > nowMs;
 }

@@ -64,6 +64,8 @@ describe('the fleet', () => {
         report: null,
         connected: false,
         lastSeenMs: 10,
+        pod: 'unknown',
+        unheardUntilMs: 0,
       },
     ]);
   });
