@@ -4,11 +4,14 @@ import { KEDGE_VERSION } from '../host/version.ts';
 import type { TrustView } from './authority/trust-view.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import { coverageOf, stragglersOf } from './fleet/fleet-coverage.ts';
+import type { FleetView } from './fleet/fleet-view.ts';
 
 /** What the metrics about the CA as a whole are read from, at each scrape. */
 export interface CaMetricsSources {
   readonly trustView: () => TrustView;
   readonly fleet: Fleet;
+  /** Who is live: the same fleet, or what all replicas and the cluster know. */
+  readonly liveFleet: FleetView;
   readonly ready: () => boolean;
   /** Whether the newest edit of the policy file is in force; true without a file. */
   readonly policyCurrent: () => boolean;
@@ -17,7 +20,7 @@ export interface CaMetricsSources {
 
 /** Registers the metrics about trust, fleet and readiness. */
 export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsSources): void {
-  const { trustView, fleet, ready, policyCurrent, clock } = sources;
+  const { trustView, fleet, liveFleet, ready, policyCurrent, clock } = sources;
   registry
     .gauge({ name: 'kedge_info', help: 'Always 1; the label says which version runs.', labels: ['version'] })
     .set({ version: KEDGE_VERSION }, 1);
@@ -39,10 +42,10 @@ export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsS
     Number(policyCurrent()),
   );
   gauge('kedge_fleet_connected_instances', 'Workload instances with a Watch stream.', () => fleet.connected);
-  const coverage = () => coverageOf(fleet.instances(), clock.now());
+  const coverage = () => coverageOf(liveFleet.instances(), clock.now());
   gauge(
     'kedge_fleet_live_instances',
-    'Workload instances that hold an unexpired SVID.',
+    'Workload instances that may hold an unexpired SVID and are not known to be gone.',
     () => coverage().instances.length,
   );
   gauge(
@@ -53,6 +56,19 @@ export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsS
       const goal = { bundleSequence: bundle.sequence, authorityKeyId: signingIssuer?.issuer.id ?? null };
       return stragglersOf(coverage(), goal).length;
     },
+  );
+  gauge(
+    'kedge_fleet_unheard_instances',
+    'Pods that run with an agent and have reported to no replica of the CA.',
+    () => {
+      const nowMs = clock.now();
+      return liveFleet.instances().filter(({ unheardUntilMs }) => unheardUntilMs > nowMs).length;
+    },
+  );
+  gauge(
+    'kedge_fleet_complete',
+    '1 while pods and the reports of all replicas are known, else 0: then live instances may be missing.',
+    () => Number(liveFleet.complete),
   );
   gauge(
     'kedge_fleet_clock_skew_max_seconds',

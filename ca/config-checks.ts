@@ -10,6 +10,21 @@ export interface Impossibility {
   readonly message: string;
 }
 
+function storeImpossibilities({ store = {}, keys = {} }: CaSettings): readonly Impossibility[] {
+  const found: Impossibility[] = [];
+  if (store.kind !== 'kubernetes') {
+    const message = 'is only of use with store.kind kubernetes';
+    if (store.secret !== undefined) found.push({ key: 'store.secret', message });
+    if (keys.sealingKeySecret !== undefined) found.push({ key: 'keys.sealingKeySecret', message });
+  } else if (keys.sealingKeySecret !== undefined && keys.sealingKeyFile !== undefined) {
+    found.push({
+      key: 'keys.sealingKeySecret',
+      message: 'excludes keys.sealingKeyFile: there is one sealing key',
+    });
+  }
+  return found;
+}
+
 /** What cannot be about the settings as a whole: each value by itself is fine. */
 export function impossibilities(settings: CaSettings): readonly Impossibility[] {
   const found: Impossibility[] = [];
@@ -38,6 +53,7 @@ export function impossibilities(settings: CaSettings): readonly Impossibility[] 
       message: `${d(issuerLifetimeMs)} is over anchor.lifetime, ${d(anchorLifetimeMs)}: an issuer never outlives its anchor`,
     });
   }
+  found.push(...storeImpossibilities(settings));
   const { svid = {} } = settings;
   try {
     SpiffeIdTemplate.parse(svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {

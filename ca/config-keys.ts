@@ -312,10 +312,44 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     flag: 'policy',
   },
   {
+    key: 'store.kind',
+    value: 'sqlite, kubernetes',
+    default: 'sqlite',
+    means:
+      'where the trust state is: a file in the data folder, or a Secret that the replicas of one cluster share; with kubernetes the CA also keeps the trust bundle in the meshed namespaces and knows its fleet by the pods',
+    flag: 'store',
+  },
+  {
+    key: 'store.secret',
+    value: 'name',
+    default: 'kedge-trust-state',
+    means: 'the Secret with the trust state, in the namespace of the CA; a ConfigMap of that name marks it',
+  },
+  {
     key: 'keys.sealingKeyFile',
     value: 'path',
-    default: 'sealing-key in the data folder, made where it is missing',
+    default: 'sealing-key in the data folder, made where it is missing; with store.kind kubernetes: none',
     means: 'file with the 32 bytes that seal the CA keys in the trust store; readable by its owner alone',
+  },
+  {
+    key: 'keys.sealingKeySecret',
+    value: 'name',
+    default: 'kedge-sealing-key, with store.kind kubernetes and without keys.sealingKeyFile',
+    means:
+      'the Secret with the sealing key, in the namespace of the CA; made while there is no trust state yet',
+  },
+  {
+    key: 'fleet.replica',
+    value: 'name',
+    default: 'the host name, which in a pod is its name',
+    means: 'what this replica is called among those that share a trust state in the Kubernetes API',
+  },
+  {
+    key: 'audit.standardOutput',
+    value: 'true, false',
+    default: 'false',
+    means:
+      "writes each line of the audit log to standard output as well, once it is durable in the data folder: for the cluster's log collector",
   },
   {
     key: 'limits.queue',

@@ -7,7 +7,7 @@ import { MAX_LEEWAY_MS } from './attest/jwt.ts';
 import { isLabelName, isSubdomainName } from './attest/kubernetes-names.ts';
 import { impossibilities } from './config-checks.ts';
 import { CONFIG_KEYS } from './config-keys.ts';
-import { type CaSettings, type ListenAddress, merged } from './config-settings.ts';
+import { type CaSettings, type ListenAddress, merged, STORE_KINDS } from './config-settings.ts';
 import { ADDRESS, IMAGE, QUANTITY, type ValueForm } from './inject/annotation-values.ts';
 import { AGENT_LOG_LEVELS, IMAGE_PULL_POLICIES, SIDECAR_SETTINGS } from './inject/injection-settings.ts';
 import { FAILURE_POLICIES } from './inject/webhook-configuration.ts';
@@ -150,7 +150,16 @@ const SHAPE = {
     connections: whole(1, 1_000).optional(),
   }).optional(),
   policy: closedObject({ file: path.optional() }).optional(),
-  keys: closedObject({ sealingKeyFile: path.optional() }).optional(),
+  store: closedObject({
+    kind: z.enum(STORE_KINDS).optional(),
+    secret: objectName.optional(),
+  }).optional(),
+  keys: closedObject({
+    sealingKeyFile: path.optional(),
+    sealingKeySecret: objectName.optional(),
+  }).optional(),
+  fleet: closedObject({ replica: objectName.optional() }).optional(),
+  audit: closedObject({ standardOutput: z.boolean().optional() }).optional(),
   limits: closedObject({
     queue: whole(1, 1_000_000).optional(),
     instanceQueue: whole(1, 1_000).optional(),

@@ -4,6 +4,10 @@ import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/in
 import type { FailurePolicy } from './inject/webhook-configuration.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
 
+/** Where the trust state is. */
+export const STORE_KINDS = ['sqlite', 'kubernetes'] as const;
+export type StoreKind = (typeof STORE_KINDS)[number];
+
 /** A host and a port to listen on; port 0 = any that is free. */
 export interface ListenAddress {
   readonly host: string;
@@ -98,7 +102,17 @@ export interface CaSettings {
       }
     | undefined;
   readonly policy?: { readonly file?: string | undefined } | undefined;
-  readonly keys?: { readonly sealingKeyFile?: string | undefined } | undefined;
+  readonly store?:
+    | { readonly kind?: StoreKind | undefined; readonly secret?: string | undefined }
+    | undefined;
+  readonly keys?:
+    | {
+        readonly sealingKeyFile?: string | undefined;
+        readonly sealingKeySecret?: string | undefined;
+      }
+    | undefined;
+  readonly fleet?: { readonly replica?: string | undefined } | undefined;
+  readonly audit?: { readonly standardOutput?: boolean | undefined } | undefined;
   readonly limits?: { readonly [K in keyof CaLimits]?: number | undefined } | undefined;
   readonly drain?: { readonly timeout?: number | undefined } | undefined;
 }

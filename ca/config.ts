@@ -1,4 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { errnoOf } from '../host/errno.ts';
 import type { LogLevel } from '../host/log.ts';
@@ -56,10 +57,24 @@ export interface CaConfig {
   readonly kubernetes: KubernetesSettings;
   /** Null: no policy file. */
   readonly policyFile: string | null;
-  readonly sealingKeyFile: string;
+  readonly store: StoreConfig;
+  readonly sealingKey: SealingKeyConfig;
+  /** What this replica is called among those that share the trust state. */
+  readonly replica: string;
+  readonly audit: { readonly standardOutput: boolean };
   readonly limits: CaLimits;
   readonly drainTimeoutMs: number;
 }
+
+/** Where the trust state is: the file in the data folder, or a Secret in the namespace of the CA. */
+export type StoreConfig =
+  | { readonly kind: 'sqlite' }
+  | { readonly kind: 'kubernetes'; readonly secret: string };
+
+/** Where the sealing key is. */
+export type SealingKeyConfig =
+  | { readonly kind: 'file'; readonly path: string; readonly mayCreate: boolean }
+  | { readonly kind: 'secret'; readonly name: string };
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -145,10 +160,13 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       connections: kubernetes.connections ?? DEFAULT_KUBERNETES_SETTINGS.connections,
     },
     policyFile: settings.policy?.file === undefined ? null : resolve(folder, settings.policy.file),
-    sealingKeyFile:
-      settings.keys?.sealingKeyFile === undefined
-        ? join(dataFolder, 'sealing-key')
-        : resolve(folder, settings.keys.sealingKeyFile),
+    store:
+      settings.store?.kind === 'kubernetes'
+        ? { kind: 'kubernetes', secret: settings.store.secret ?? 'kedge-trust-state' }
+        : { kind: 'sqlite' },
+    sealingKey: sealingKeyOf(settings, folder, dataFolder),
+    replica: settings.fleet?.replica ?? hostname(),
+    audit: { standardOutput: settings.audit?.standardOutput ?? false },
     limits: {
       queue: limits.queue ?? 4_096,
       instanceQueue: limits.instanceQueue ?? 8,
@@ -160,6 +178,24 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     },
     drainTimeoutMs: settings.drain?.timeout ?? 20 * SECOND_MS,
   });
+}
+
+/**
+ * A file of its own for a key that several replicas need would be another key in each: with the trust state in the
+ * Kubernetes API a file is only read, and without one the key is in a Secret too.
+ */
+function sealingKeyOf(
+  { keys = {}, store }: CaSettings,
+  folder: string,
+  dataFolder: string,
+): SealingKeyConfig {
+  const isShared = store?.kind === 'kubernetes';
+  if (keys.sealingKeyFile !== undefined) {
+    return { kind: 'file', path: resolve(folder, keys.sealingKeyFile), mayCreate: !isShared };
+  }
+  return isShared
+    ? { kind: 'secret', name: keys.sealingKeySecret ?? 'kedge-sealing-key' }
+    : { kind: 'file', path: join(dataFolder, 'sealing-key'), mayCreate: true };
 }
 
 /** The same settings with their paths made absolute. */

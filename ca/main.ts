@@ -1,36 +1,36 @@
-import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../host/clock.ts';
 import { errnoOf } from '../host/errno.ts';
 import { silenceGrpcLog } from '../host/grpc-logging.ts';
+import { HttpEndpoint } from '../host/http-endpoint.ts';
 import type { Log } from '../host/log.ts';
 import { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
-import { type CaAddresses, CaApi } from './api/api.ts';
+import type { StoreStatus } from '../proto/gen/kedge/v1/admin.ts';
+import { addressText, type CaAddresses, CaApi } from './api/api.ts';
 import { DevelopmentAttestor } from './attest/development-attestor.ts';
 import { DevelopmentIssuer } from './attest/development-issuer.ts';
 import { AuthorityEngine } from './authority/engine.ts';
 import type { LifecycleSettings } from './authority/lifecycle-settings.ts';
-import { phaseChanges } from './authority/phase-changes.ts';
-import { emptyTrustState } from './authority/trust-state.ts';
+import { auditPhaseChanges, auditPolicyChanges } from './audit-changes.ts';
 import { registerCaMetrics } from './ca-metrics.ts';
 import type { CaConfig } from './config.ts';
 import { Fleet } from './fleet/fleet.ts';
 import { coverageOf } from './fleet/fleet-coverage.ts';
 import { fileAuditFolder } from './issue/audit-folder.ts';
 import { AuditLog } from './issue/audit-log.ts';
-import { auditEntry } from './issue/audit-record.ts';
 import { registerIssuanceMetrics } from './issue/issuance-metrics.ts';
 import { IssuingService } from './issue/issuing-service.ts';
 import { RefusalLog } from './issue/refusal.ts';
 import { SealedKeyManager } from './keys/sealed-key-manager.ts';
-import { readOrCreateSealingKey, readSealingKey } from './keys/sealing-key.ts';
-import { openPolicy, type PolicySource } from './policy-source.ts';
+import type { KubernetesApi } from './kubernetes/kubernetes-api.ts';
+import { openPolicy } from './policy-source.ts';
 import { DataFolderLock } from './store/data-folder-lock.ts';
-import { SqliteTrustStore } from './store/sqlite-trust-store.ts';
+import { ObservedTrustStore } from './store/observed-trust-store.ts';
+import { openTrustBackend } from './trust-backend.ts';
 import { SelfSignedUpstream } from './upstream/self-signed-upstream.ts';
 
 /** What {@link startCa} is given. */
@@ -41,35 +41,45 @@ export interface CaProcessOptions {
   readonly log: Log;
   /** Ends a start that waits for its upstream. */
   readonly signal?: AbortSignal;
+  /** Takes the lines of the audit log that are durable, where the configuration asks for that. */
+  readonly auditLines?: (lines: Uint8Array) => void;
+  /** The API of the cluster. Default: what configuration and environment name, opened where it is needed. */
+  readonly kubernetes?: KubernetesApi;
 }
 
 /** A CA at work. */
 export interface RunningCa extends CaAddresses {
+  /** `host:port`. */
+  readonly httpAddress: string;
   /** Drains and ends, as {@link startCa} says. Harmless when repeated. */
   close(): Promise<void>;
 }
 
 /**
- * Starts a CA: the composition root, and the only file of `ca/` that knows the concrete backends.
+ * Starts a CA: the composition root. Only this file, `trust-backend.ts` and `cluster.ts` know the backends.
  *
- * Start; what fails undoes what came before it, and nothing is listened on before step 5:
+ * Start; what fails undoes what came before it:
  *  1. hold the data folder: one CA at a time
- *  2. read the keys and the policy, find the end of the audit log
- *  3. open the trust store, and run the lifecycle until an issuer can sign
- *  4. build issuing, fleet and API
- *  5. issue the CA's own SVID, then listen: ready
+ *  2. read the policy, find the end of the audit log
+ *  3. listen for /livez, /readyz and /metrics: whoever waits for the CA is told for what the CA waits
+ *  4. open trust store and sealing key, and run the lifecycle until an issuer can sign
+ *  5. build issuing, fleet and API
+ *  6. issue the CA's own SVID, then listen for agents: ready
+ *
+ * With the trust state in a cluster, step 4 waits for what is broken to be mended, however long: see `patience.ts`.
  *
  * Drain, by `close()`, within `config.drainTimeoutMs`:
  *  1. `/readyz` fails, health says NOT_SERVING, no connection is accepted
  *  2. Watch streams end with `shutting_down`: agents go to another replica, or come back
  *  3. requests that wait are issued and answered; new ones are refused with `shutting_down`
  *  4. what is still connected is cut
- *  5. the lifecycle stops, then the store is closed
- *  6. the audit log is flushed and closed, then the data folder is let go
+ *  5. what runs in the cluster stops, then the lifecycle, then the store is closed
+ *  6. /livez ends, the audit log is flushed and closed, then the data folder is let go
  */
 export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const { config, clock, random, log } = options;
   const { trustDomain, dataFolder, limits } = config;
+  const signal = options.signal ?? new AbortController().signal;
   silenceGrpcLog();
   const registry = new MetricsRegistry();
   await using undo = new AsyncDisposableStack();
@@ -78,7 +88,6 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   undo.defer(() => lock.release());
 
   const metrics = registerIssuanceMetrics(registry);
-  const storePath = join(dataFolder, 'trust.sqlite');
   const auditPath = join(dataFolder, 'audit');
   await makeFolder(auditPath);
   const audit = await AuditLog.open({
@@ -86,23 +95,44 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     clock,
     log,
     onCommit: (commit) => metrics.auditCommitted(commit),
+    ...(config.audit.standardOutput && options.auditLines !== undefined
+      ? { onLines: options.auditLines }
+      : {}),
   });
   undo.defer(() => audit.close());
   const refusals = new RefusalLog({ audit, metrics, clock, log });
   undo.defer(() => refusals.close());
-  const [sealingKey, tokens, policy] = await Promise.all([
-    // A trust store that is there was sealed with a key that must be there: a new one could not open it.
-    existsSync(storePath)
-      ? readSealingKey(config.sealingKeyFile)
-      : readOrCreateSealingKey(config.sealingKeyFile, random),
+  const [tokens, policy] = await Promise.all([
     DevelopmentIssuer.open({ folder: dataFolder, issuer: config.attest.issuer, clock, random }),
     openPolicy(config, clock, log),
   ]);
   auditPolicyChanges(policy, audit, clock);
 
-  const store = new SqliteTrustStore({ path: storePath, clock, random });
-  undo.defer(() => store.close());
-  const fleet = new Fleet({ maxInstances: limits.instances, trust: () => engine.knownState, log });
+  let waitsFor = 'starting';
+  const running: { api: CaApi | null; engine: AuthorityEngine | null } = { api: null, engine: null };
+  const http = new HttpEndpoint({
+    metrics: () => registry.render(),
+    readiness: () =>
+      running.api?.readiness() ?? { ready: false, reason: running.engine?.health().reason ?? waitsFor },
+  });
+  undo.defer(() => http.close());
+  const httpPort = await http.listen(config.listen.http.host, config.listen.http.port);
+  const httpAddress = addressText(config.listen.http.host, httpPort);
+
+  const backend = await openTrustBackend({
+    ...options,
+    registry,
+    signal,
+    onFailure: (reason) => {
+      waitsFor = reason;
+    },
+  });
+  undo.defer(() => backend.close());
+  const { sealingKey, cluster } = backend;
+  const store = new ObservedTrustStore({ store: backend.store, registry, log });
+  const trust = () => engine.knownState;
+  const fleet = new Fleet({ maxInstances: limits.instances, trust, log });
+  const liveFleet = cluster?.fleet({ local: fleet, trust }) ?? fleet;
   const keys = new SealedKeyManager({ trustDomain: trustDomain.name, sealingKey, random });
   const { keyAlgorithm, uriNameConstraints } = config.anchor;
   const engine = new AuthorityEngine({
@@ -112,18 +142,29 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     trustDomain,
     issuerKeyAlgorithm: config.issuer.keyAlgorithm,
     settings: lifecycleSettings(config),
-    coverage: () => coverageOf(fleet.instances(), clock.now()),
+    coverage: () => coverageOf(liveFleet.instances(), clock.now()),
+    // Whoever starts a pod whose process ended starts it again: it waits, and says why.
+    patient: cluster !== null,
     clock,
     random,
     log,
   });
+  running.engine = engine;
   auditPhaseChanges(engine, audit, clock, trustDomain.name);
   undo.defer(() => engine.stop());
-  await engine.start(options.signal ?? new AbortController().signal);
+  await engine.start(signal);
 
-  const { cluster, audience, leewayMs } = config.attest;
+  const { audience, leewayMs } = config.attest;
   const { issuer, publicKey, kid } = tokens;
-  const attestor = new DevelopmentAttestor({ cluster, issuer, audience, publicKey, kid, clock, leewayMs });
+  const attestor = new DevelopmentAttestor({
+    cluster: config.attest.cluster,
+    issuer,
+    audience,
+    publicKey,
+    kid,
+    clock,
+    leewayMs,
+  });
   const issuing = new IssuingService({
     trustDomain,
     template: config.svid.idTemplate,
@@ -143,6 +184,8 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     engine,
     issuing,
     fleet,
+    liveFleet,
+    store: () => storeStatus(config, store),
     attestor,
     policy,
     audit,
@@ -154,12 +197,18 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   registerCaMetrics(registry, {
     trustView: () => engine.current(),
     fleet,
+    liveFleet,
     ready: () => api.readiness().ready,
     policyCurrent: () => policy.message().error === '',
     clock,
   });
+  running.api = api;
   undo.defer(() => api.close());
-  const addresses = await api.start();
+  const addresses = { ...(await api.start()), httpAddress };
+  if (cluster !== null) {
+    cluster.start(engine);
+    undo.defer(() => cluster.stop());
+  }
   log.info('ca.started', { version: KEDGE_VERSION, trustDomain: trustDomain.name, dataFolder, ...addresses });
 
   const opened = undo.move();
@@ -181,6 +230,11 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   return { ...addresses, close: () => (ending ??= end()) };
 }
 
+function storeStatus({ store: { kind } }: CaConfig, store: ObservedTrustStore): StoreStatus {
+  const { bytes, limitBytes } = store.fill;
+  return { kind, bytes: BigInt(bytes), limitBytes: BigInt(limitBytes) };
+}
+
 function lifecycleSettings(config: CaConfig): LifecycleSettings {
   return {
     anchorLifetimeMs: config.anchor.lifetimeMs,
@@ -190,29 +244,6 @@ function lifecycleSettings(config: CaConfig): LifecycleSettings {
     backdateMs: config.svid.backdateMs,
     clockSkewMs: config.clockSkewMs,
   };
-}
-
-function auditPolicyChanges(policy: PolicySource, audit: AuditLog, clock: Clock): void {
-  policy.onChange(({ file, sha256, error }) => {
-    const event = error === null ? 'policy.loaded' : 'policy.refused';
-    audit.note(auditEntry(event, clock.now(), { file, sha256, error }));
-  });
-}
-
-function auditPhaseChanges(
-  engine: AuthorityEngine,
-  audit: AuditLog,
-  clock: Clock,
-  trustDomain: string,
-): void {
-  let known = emptyTrustState(trustDomain);
-  engine.onChange(({ state }) => {
-    for (const { authority, id, change } of phaseChanges(known, state)) {
-      const fields = { authority, id, sequence: state.sequence };
-      audit.note(auditEntry(`authority.${change}`, clock.now(), fields));
-    }
-    known = state;
-  });
 }
 
 async function makeFolder(path: string): Promise<void> {

@@ -18,6 +18,7 @@ export function statusReport(status: GetStatusResponse): string {
       ['instances', `${status.instances.length} live, ${lagging.length} behind`],
       ['lifecycle', printable(status.lifecycle) || 'nothing to do'],
       ['policy', policyText(status)],
+      ['trust store', storeText(status)],
       ['audit log', auditText(status)],
       ['kedge', `${printable(status.version)}, up since ${timeText(Number(status.startedAtMs))}`],
       ['clock', timeText(nowMs)],
@@ -50,7 +51,7 @@ export function statusReport(status: GetStatusResponse): string {
 /** Why an instance lags behind the CA; undefined when it does not. */
 export function laggingReason(instance: InstanceStatus, status: GetStatusResponse): string | undefined {
   const { report } = instance;
-  if (report === undefined) return 'has not reported';
+  if (report === undefined) return Number(instance.lastSeenMs) === 0 ? 'never reported' : 'has not reported';
   if (report.bundleSequence < status.bundleSequence) {
     return `holds bundle ${report.bundleSequence} of ${status.bundleSequence}`;
   }
@@ -79,6 +80,14 @@ function warnings(status: GetStatusResponse): string[] {
   const tainted = [...status.anchors, ...status.issuers].filter((authority) => authority.tainted);
   const signing = status.issuers.some(({ phase, tainted }) => phase === 'active' && !tainted);
   return [
+    ...(isStoreNearlyFull(status)
+      ? [
+          'the trust state is nearly as large as it may be: let retired authorities be removed before new ones come',
+        ]
+      : []),
+    ...(status.fleet?.complete === false
+      ? ['the fleet is not known whole: pods or the reports of other replicas cannot be read']
+      : []),
     ...(signing ? [] : ['no active issuer: nothing can be issued']),
     ...tainted.map(({ id }) => `authority ${shortId(id)} is tainted (compromised)`),
     ...(status.policy?.error
@@ -91,6 +100,20 @@ function policyText({ policy }: GetStatusResponse): string {
   if (policy === undefined || policy.file === '') return 'built in (no policy file)';
   const loaded = `${printable(policy.file)}, loaded ${timeText(Number(policy.loadedAtMs))}`;
   return policy.error === '' ? loaded : `${loaded}; THE NEWEST EDIT WAS NOT TAKEN`;
+}
+
+/** From this share of its limit on, as the CA's log has it. */
+const NEARLY_FULL = 0.8;
+
+function isStoreNearlyFull({ store }: GetStatusResponse): boolean {
+  return (
+    store !== undefined && Number(store.bytes) >= Number(store.limitBytes) * NEARLY_FULL && store.bytes > 0n
+  );
+}
+
+function storeText({ store }: GetStatusResponse): string {
+  if (store === undefined) return 'not known';
+  return `${printable(store.kind)}, ${store.bytes} of ${store.limitBytes} bytes`;
 }
 
 function auditText({ audit }: GetStatusResponse): string {
@@ -120,7 +143,7 @@ function instanceTable(status: GetStatusResponse, nowMs: number): string[] {
       instance.report?.svid === undefined
         ? '-'
         : distanceText(Number(instance.report.svid.notAfterMs), nowMs),
-      instance.connected ? 'now' : distanceText(Number(instance.lastSeenMs), nowMs),
+      seenText(instance, nowMs),
     ],
   }));
   // Who lags stands first: that is what is looked for.
@@ -132,6 +155,11 @@ function instanceTable(status: GetStatusResponse, nowMs: number): string[] {
     ['SPIFFE ID', 'pod', 'bundle', 'SVID expires', 'seen', 'state'],
     sorted.map(({ cells, reason }) => [...cells, reason === undefined ? 'follows' : `BEHIND: ${reason}`]),
   );
+}
+
+function seenText({ connected, lastSeenMs }: InstanceStatus, nowMs: number): string {
+  if (connected) return 'now';
+  return lastSeenMs === 0n ? 'never' : distanceText(Number(lastSeenMs), nowMs);
 }
 
 function shortId(id: string): string {

@@ -7,6 +7,7 @@ import {
   GetStatusResponse,
   type InstanceStatus,
   type PolicyStatus,
+  type StoreStatus,
 } from '../../proto/gen/kedge/v1/admin.ts';
 import {
   type ConsumerReport,
@@ -27,6 +28,9 @@ export interface StatusSources {
   readonly instances: () => readonly FleetInstance[];
   readonly policy: () => PolicyStatus;
   readonly audit: () => AuditStatus;
+  readonly store: () => StoreStatus;
+  /** Whether all instances that there are can be known. */
+  readonly fleetComplete: () => boolean;
   /** What the lifecycle does next, or what is wrong. */
   readonly lifecycle: () => string;
   readonly clock: Clock;
@@ -74,6 +78,11 @@ function statusOf(sources: StatusSources): GetStatusResponse {
     policy: sources.policy(),
     audit: sources.audit(),
     lifecycle: sources.lifecycle(),
+    store: sources.store(),
+    fleet: {
+      complete: sources.fleetComplete(),
+      unheard: listed.filter(({ unheardUntilMs }) => unheardUntilMs > nowMs).length,
+    },
   };
 }
 

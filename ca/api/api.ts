@@ -1,6 +1,6 @@
 import type { Server } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
-import { HttpEndpoint, type Readiness } from '../../host/http-endpoint.ts';
+import type { Readiness } from '../../host/http-endpoint.ts';
 import type { Log } from '../../host/log.ts';
 import type { MetricsRegistry } from '../../host/metrics.ts';
 import type { Random } from '../../host/random.ts';
@@ -11,7 +11,9 @@ import { renewalsDue } from '../authority/renewals.ts';
 import type { CaConfig } from '../config.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { coverageOf } from '../fleet/fleet-coverage.ts';
+import type { FleetView } from '../fleet/fleet-view.ts';
 import type { AuditLog } from '../issue/audit-log.ts';
+import type { StoreStatus } from '../../proto/gen/kedge/v1/admin.ts';
 import type { IssuingService } from '../issue/issuing-service.ts';
 import type { PolicySource } from '../policy-source.ts';
 import { getBundle, getStatus } from './admin-service.ts';
@@ -31,7 +33,11 @@ export interface CaApiOptions {
   readonly config: CaConfig;
   readonly engine: AuthorityEngine;
   readonly issuing: IssuingService;
+  /** Takes what is issued and reported. */
   readonly fleet: Fleet;
+  /** Who is live: the same fleet, or what all replicas and the cluster know. */
+  readonly liveFleet: FleetView;
+  readonly store: () => StoreStatus;
   readonly attestor: Attestor;
   readonly policy: PolicySource;
   readonly audit: Pick<AuditLog, 'available' | 'head'>;
@@ -45,8 +51,6 @@ export interface CaApiOptions {
 export interface CaAddresses {
   /** `host:port`. */
   readonly grpcAddress: string;
-  /** `host:port`. */
-  readonly httpAddress: string;
   /** Absolute path. */
   readonly adminSocket: string;
 }
@@ -58,7 +62,7 @@ const HALF_SENT_MS = 1_000;
 /** How often instances that hold nothing any more are forgotten, milliseconds. */
 const PRUNE_MS = 60_000;
 
-/** Everything of a CA that others talk to: agents, operators, Prometheus, the kubelet. */
+/** What of a CA agents and operators talk to. */
 export class CaApi {
   readonly #options: CaApiOptions;
   readonly #metrics: ApiMetrics;
@@ -77,7 +81,8 @@ export class CaApi {
   readonly #opened = new AsyncDisposableStack();
 
   constructor(options: CaApiOptions) {
-    const { config, engine, issuing, fleet, attestor, policy, audit, registry, clock, random, log } = options;
+    const { config, engine, issuing, fleet, liveFleet, attestor, policy, audit, registry } = options;
+    const { clock, random, log } = options;
     this.#options = options;
     this.#metrics = registerApiMetrics(registry);
     this.#halfSent = new HalfSentCalls(clock);
@@ -96,7 +101,7 @@ export class CaApi {
       renewalsDue: () =>
         renewalsDue(
           engine.current().state,
-          coverageOf(fleet.instances(), clock.now()),
+          coverageOf(liveFleet.instances(), clock.now()),
           clock.now(),
           config.limits.renewalsPerSecond,
         ),
@@ -134,7 +139,9 @@ export class CaApi {
     });
     const status = getStatus({
       trustState: () => engine.current().state,
-      instances: () => fleet.instances(),
+      instances: () => liveFleet.instances(),
+      fleetComplete: () => liveFleet.complete,
+      store: options.store,
       policy: () => policy.message(),
       audit: () => ({ records: BigInt(audit.head.seq), head: audit.head.hash }),
       lifecycle: () => engine.health().reason,
@@ -166,7 +173,7 @@ export class CaApi {
    * Opens for service. What was opened before a failure is closed again. Call it once.
    *
    * 1. the CA's own SVID is issued
-   * 2. admin socket, then HTTP, then gRPC: who can connect is served
+   * 2. admin socket, then gRPC: who can connect is served
    */
   async start(): Promise<CaAddresses> {
     try {
@@ -201,7 +208,7 @@ export class CaApi {
   }
 
   async #open(): Promise<CaAddresses> {
-    const { config, engine, fleet, policy, registry, clock } = this.#options;
+    const { config, engine, fleet, policy, clock } = this.#options;
     const { listen, dataFolder, limits } = config;
     const certificate = await this.#serving.renew();
     const listener = new TlsListener({
@@ -214,9 +221,6 @@ export class CaApi {
     this.#listener = listener;
     const admin = await AdminSocket.open(dataFolder, this.#operators);
     this.#opened.defer(() => admin.close());
-    const http = new HttpEndpoint({ metrics: () => registry.render(), readiness: () => this.readiness() });
-    this.#opened.defer(() => http.close());
-    const httpPort = await http.listen(listen.http.host, listen.http.port);
     this.#opened.defer(() => listener.close());
     const grpcPort = await listener.listen(listen.grpc.host, listen.grpc.port);
     this.#opened.defer(
@@ -237,7 +241,6 @@ export class CaApi {
     this.#health.set(this.readiness().ready);
     return {
       grpcAddress: addressText(listen.grpc.host, grpcPort),
-      httpAddress: addressText(listen.http.host, httpPort),
       adminSocket: admin.path,
     };
   }
@@ -253,6 +256,7 @@ async function every(clock: Clock, ms: number, signal: AbortSignal, action: () =
   }
 }
 
-function addressText(host: string, port: number): string {
+/** `host:port`, an IPv6 host in brackets. */
+export function addressText(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -24,6 +24,11 @@ export interface AuthorityEngineOptions extends MintingOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly settings: LifecycleSettings;
+  /**
+   * Lets a start wait for what does not pass by itself either, instead of rejecting: where whoever starts the process
+   * would only start it again. Default false.
+   */
+  readonly patient?: boolean;
   /** How long one call to the store may take, milliseconds. Default 10 s. */
   readonly storeTimeoutMs?: number;
   /** How long it may take to get an anchor or an issuer, milliseconds. Default 60 s. */
@@ -95,8 +100,8 @@ export class AuthorityEngine {
 
   /**
    * Resolves once an issuer can sign, having made anchor and issuer where there are none; then goes on by itself.
-   * Rejects at once with an error that waiting does not cure; retries others until `signal` aborts, and rejects
-   * with the last of them. Call it once.
+   * Rejects at once with an error that waiting does not cure, unless it is `patient`; retries others until `signal`
+   * aborts, and rejects with the last of them. Call it once.
    */
   async start(signal: AbortSignal): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
@@ -105,7 +110,8 @@ export class AuthorityEngine {
         this.#requireIssuer();
         break;
       } catch (error) {
-        if (signal.aborted || isKedgeError(error, ...LASTING)) throw error;
+        const lasting = !(this.#options.patient ?? false) && isKedgeError(error, ...LASTING);
+        if (signal.aborted || lasting) throw error;
         await this.#backOff(attempt, error, signal).catch(() => Promise.reject(error));
       }
     }

@@ -28,6 +28,8 @@ export interface AuditLogOptions {
   readonly maxPendingRecords?: number;
   /** Called after each commit, for the metrics. */
   readonly onCommit?: (commit: { readonly records: number; readonly durationMs: number }) => void;
+  /** Given each line that has become durable, newline included, before anybody is told so. Must not throw. */
+  readonly onLines?: (lines: Uint8Array) => void;
 }
 
 /** Not exported, so that only this file can make a receipt. */
@@ -213,6 +215,7 @@ export class AuditLog {
     }
     const durationMs = this.#health.committed(accounted);
     this.#headFile.update(head);
+    this.#options.onLines?.(lines);
     for (const { waiting, receipts } of outcomes) waiting.resolve(receipts);
     this.#options.onCommit?.({ records, durationMs });
   }

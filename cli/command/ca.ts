@@ -42,7 +42,8 @@ export const caCommand: Command = {
     using drain = drainSignal();
     const { startCa } = await loading;
     try {
-      const ca = await startCa({ config, clock, random, log, signal: drain.signal });
+      const auditLines = (lines: Uint8Array): void => terminal.stdout(Buffer.from(lines).toString('utf8'));
+      const ca = await startCa({ config, clock, random, log, signal: drain.signal, auditLines });
       await aborted(drain.signal);
       await ca.close();
     } catch (error) {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -58,7 +59,10 @@ describe('the configuration', () => {
         },
         kubernetes: { kubeconfig: null, context: null, timeoutMs: 10_000, connections: 64 },
         policyFile: null,
-        sealingKeyFile: '/work/.kedge/sealing-key',
+        store: { kind: 'sqlite' },
+        sealingKey: { kind: 'file', path: '/work/.kedge/sealing-key', mayCreate: true },
+        replica: hostname(),
+        audit: { standardOutput: false },
         limits: {
           queue: 4096,
           instanceQueue: 8,
@@ -72,6 +76,37 @@ describe('the configuration', () => {
       },
     );
   });
+
+  it('keeps trust state and sealing key in Secrets when it is told to, and never makes a key file for several', () => {
+    const kubernetes = yaml('store: {kind: kubernetes}');
+    assert.deepEqual(kubernetes.store, { kind: 'kubernetes', secret: 'kedge-trust-state' });
+    assert.deepEqual(kubernetes.sealingKey, { kind: 'secret', name: 'kedge-sealing-key' });
+    const named = yaml(
+      'store: {kind: kubernetes, secret: a}\nkeys: {sealingKeySecret: b}\nfleet: {replica: c}',
+    );
+    assert.deepEqual(
+      [named.store, named.sealingKey, named.replica],
+      [{ kind: 'kubernetes', secret: 'a' }, { kind: 'secret', name: 'b' }, 'c'],
+    );
+    const file = yaml('store: {kind: kubernetes}\nkeys: {sealingKeyFile: /run/key}');
+    assert.deepEqual(file.sealingKey, { kind: 'file', path: '/run/key', mayCreate: false });
+  });
+
+  const misplaced = [
+    { text: 'store: {secret: a}', want: /store\.secret: is only of use with store\.kind kubernetes/ },
+    { text: 'keys: {sealingKeySecret: a}', want: /keys\.sealingKeySecret: is only of use with/ },
+    {
+      text: 'store: {kind: kubernetes}\nkeys: {sealingKeySecret: a, sealingKeyFile: b}',
+      want: /keys\.sealingKeySecret: excludes keys\.sealingKeyFile/,
+    },
+    { text: 'store: {kind: etcd}', want: /store\.kind/ },
+    { text: 'store: {kind: kubernetes, secret: ../x}', want: /store\.secret: not a name of Kubernetes/ },
+  ];
+  for (const { text, want } of misplaced) {
+    it(`of ${text.replace('\n', ', ')} is refused`, () => {
+      assert.match(expectCode('config_invalid', () => yaml(text)).message, want);
+    });
+  }
 
   it('of an empty file is the one without a file', () => {
     assert.deepEqual(yaml(''), configOf({}, '/etc/kedge'));
@@ -329,8 +364,12 @@ describe('the command line of the CA', () => {
     writeFileSync(file, 'policy: {file: policy.yaml}\nkeys: {sealingKeyFile: ../key}\n');
     const config = await loadCaConfig({ file, flags: new Map([['dataFolder', 'here']]) });
     assert.deepEqual(
-      [config.policyFile, config.sealingKeyFile, config.dataFolder],
-      [join(folder, 'policy.yaml'), join(folder, '../key'), join(process.cwd(), 'here')],
+      [config.policyFile, config.sealingKey, config.dataFolder],
+      [
+        join(folder, 'policy.yaml'),
+        { kind: 'file', path: join(folder, '../key'), mayCreate: true },
+        join(process.cwd(), 'here'),
+      ],
     );
   });
 });

@@ -52,6 +52,8 @@ const status: GetStatusResponse = {
   instances: [following],
   policy: { file: '/etc/kedge/policy.yaml', loadedAtMs: BigInt(NOW_MS), error: '' },
   audit: { records: 12n, head: 'ee'.repeat(32) },
+  store: { kind: 'kubernetes', bytes: 12_345n, limitBytes: 921_600n },
+  fleet: { complete: true, unheard: 0 },
   lifecycle: 'next issuer at 2026-02-01T03:00:00Z',
 };
 
@@ -190,11 +192,27 @@ describe('statusReport', () => {
     assert.equal(text.includes('\u001b'), false);
   });
 
+  it('shows the trust store, and warns before it is full', () => {
+    assert.match(statusReport(status), /^trust store {3}kubernetes, 12345 of 921600 bytes$/m);
+    assert.doesNotMatch(statusReport(status), /nearly/);
+    const full = { ...status, store: { ...status.store!, bytes: 800_000n } };
+    assert.match(statusReport(full), /^! the trust state is nearly as large as it may be/m);
+  });
+
+  it('warns while the fleet is not known whole, and names a pod that never reported', () => {
+    const silent = { ...following, connected: false, lastSeenMs: 0n, report: undefined };
+    const text = statusReport({ ...status, instances: [silent], fleet: { complete: false, unheard: 1 } });
+    assert.match(text, /^! the fleet is not known whole/m);
+    assert.match(text, /never +BEHIND: never reported/);
+  });
+
   it('shows a CA that has nobody, no policy and no audit log', () => {
     const text = statusReport({
       ...status,
       instances: [],
       policy: undefined,
+      store: undefined,
+      fleet: undefined,
       audit: undefined,
       lifecycle: '',
     });

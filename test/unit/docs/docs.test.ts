@@ -17,8 +17,11 @@ import { configOf } from '../../../ca/config.ts';
 import { CONFIG_KEYS } from '../../../ca/config-keys.ts';
 import { readSettings } from '../../../ca/config-schema.ts';
 import { ANNOTATIONS } from '../../../ca/inject/annotations.ts';
+import { registerDistributionMetrics } from '../../../ca/distribution/distribution-metrics.ts';
 import { registerIssuanceMetrics } from '../../../ca/issue/issuance-metrics.ts';
 import { parsePolicy } from '../../../ca/issue/policy-file.ts';
+import { ObservedTrustStore } from '../../../ca/store/observed-trust-store.ts';
+import { silentLog } from '../../../host/log.ts';
 import { MetricsRegistry } from '../../../host/metrics.ts';
 import { ERROR_TABLE } from '../../../pki/error-table.ts';
 
@@ -80,7 +83,10 @@ describe('docs/metrics.md', () => {
     issuance.observeAudit(() => true);
     registerApiMetrics(registry);
     registerApiGauges(registry, { connections: () => 0, watchStreams: () => 0 });
+    const store = new ObservedTrustStore({ store: {} as never, registry, log: silentLog });
+    assert.equal(store.fill.bytes, 0);
     registerCaMetrics(registry, {} as never);
+    registerDistributionMetrics(registry, () => ({ current: 0, pending: 0, foreign: 0 }));
     assert.deepEqual(tableAfter(beforeAgent, HEADER), want(registry));
   });
 

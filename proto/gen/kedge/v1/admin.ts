@@ -33,6 +33,8 @@ export interface GetStatusResponse {
     | undefined;
   /** What the lifecycle does next, or waits for, in words. */
   lifecycle: string;
+  store: StoreStatus | undefined;
+  fleet: FleetStatus | undefined;
 }
 
 export interface AuthorityStatus {
@@ -67,6 +69,24 @@ export interface PolicyStatus {
   loadedAtMs: bigint;
   /** Why the newest edit was not taken; empty = it was. */
   error: string;
+}
+
+/** The trust store. */
+export interface StoreStatus {
+  /** sqlite, kubernetes */
+  kind: string;
+  /** Size of the trust state as stored. */
+  bytes: bigint;
+  /** What it may have: beyond it no change can be stored. */
+  limitBytes: bigint;
+}
+
+/** What is known of the fleet as a whole. */
+export interface FleetStatus {
+  /** False while pods, or the reports of other replicas, could not be read: then instances may be missing here. */
+  complete: boolean;
+  /** Pods that run with an agent and have reported to no replica. */
+  unheard: number;
 }
 
 export interface AuditStatus {
@@ -158,6 +178,8 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     policy: undefined,
     audit: undefined,
     lifecycle: "",
+    store: undefined,
+    fleet: undefined,
   };
 }
 
@@ -204,6 +226,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.lifecycle !== "") {
       writer.uint32(90).string(message.lifecycle);
+    }
+    if (message.store !== undefined) {
+      StoreStatus.encode(message.store, writer.uint32(98).fork()).join();
+    }
+    if (message.fleet !== undefined) {
+      FleetStatus.encode(message.fleet, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -307,6 +335,22 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             }
 
             message.lifecycle = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.store = StoreStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.fleet = FleetStatus.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -631,6 +675,137 @@ export const PolicyStatus: MessageFns<PolicyStatus> = {
             }
 
             message.error = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStoreStatus(): StoreStatus {
+  return { kind: "", bytes: 0n, limitBytes: 0n };
+}
+
+export const StoreStatus: MessageFns<StoreStatus> = {
+  encode(message: StoreStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.bytes !== 0n) {
+      if (BigInt.asUintN(64, message.bytes) !== message.bytes) {
+        throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.bytes);
+    }
+    if (message.limitBytes !== 0n) {
+      if (BigInt.asUintN(64, message.limitBytes) !== message.limitBytes) {
+        throw new globalThis.Error("value provided for field message.limitBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.limitBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StoreStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStoreStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.limitBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseFleetStatus(): FleetStatus {
+  return { complete: false, unheard: 0 };
+}
+
+export const FleetStatus: MessageFns<FleetStatus> = {
+  encode(message: FleetStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.complete !== false) {
+      writer.uint32(8).bool(message.complete);
+    }
+    if (message.unheard !== 0) {
+      writer.uint32(16).uint32(message.unheard);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FleetStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFleetStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.unheard = reader.uint32();
             continue;
           }
         }

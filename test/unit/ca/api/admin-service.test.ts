@@ -46,6 +46,8 @@ const instance = (id: string, change: Partial<FleetInstance> = {}): FleetInstanc
   report: null,
   connected: true,
   lastSeenMs: 900,
+  pod: 'unknown',
+  unheardUntilMs: 0,
   ...change,
 });
 const report = (bundleSequence: number, authorityKeyId: string): FleetInstance['report'] => ({
@@ -75,12 +77,14 @@ const report = (bundleSequence: number, authorityKeyId: string): FleetInstance['
   ],
 });
 
-async function statusOf(instances: readonly FleetInstance[]): Promise<GetStatusResponse> {
+async function statusOf(instances: readonly FleetInstance[], complete = true): Promise<GetStatusResponse> {
   const sources: StatusSources = {
     trustState: () => state,
     instances: () => instances,
     policy: () => ({ file: 'p.yaml', loadedAtMs: 7n, error: 'bad' }),
     audit: () => ({ records: 3n, head: 'ab' }),
+    store: () => ({ kind: 'kubernetes', bytes: 10n, limitBytes: 20n }),
+    fleetComplete: () => complete,
     lifecycle: () => 'issuer cc is replaced',
     clock,
     startedAtMs: 500,
@@ -90,6 +94,14 @@ async function statusOf(instances: readonly FleetInstance[]): Promise<GetStatusR
 }
 
 describe('the status', () => {
+  it('tells how full the trust store is, and what is known of the fleet', async () => {
+    const silent = instance('u1', { issued: null, connected: false, lastSeenMs: 0, unheardUntilMs: 5_000 });
+    const { store, fleet, instances } = await statusOf([silent, instance('u2')], false);
+    assert.deepEqual(store, { kind: 'kubernetes', bytes: 10n, limitBytes: 20n });
+    assert.deepEqual(fleet, { complete: false, unheard: 1 });
+    assert.deepEqual(instances.map(({ id }) => id).toSorted(), ['u1', 'u2']);
+  });
+
   it('tells who holds each anchor and each issuer', async () => {
     const status = await statusOf([
       instance('u1', { report: report(4, 'cc') }),

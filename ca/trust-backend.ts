@@ -1,0 +1,95 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '../host/clock.ts';
+import type { Log } from '../host/log.ts';
+import type { MetricsRegistry } from '../host/metrics.ts';
+import type { Random } from '../host/random.ts';
+import type { Secret } from '../pki/secret.ts';
+import type { Cluster } from './cluster.ts';
+import type { CaConfig } from './config.ts';
+import { readOrCreateSealingKey, readSealingKey } from './keys/sealing-key.ts';
+import type { KubernetesApi } from './kubernetes/kubernetes-api.ts';
+import { patiently } from './patience.ts';
+import { SqliteTrustStore } from './store/sqlite-trust-store.ts';
+import type { TrustStore } from './store/trust-store.ts';
+
+/** What {@link openTrustBackend} needs. */
+export interface TrustBackendOptions {
+  readonly config: CaConfig;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly registry: MetricsRegistry;
+  /** Ends the wait for what is broken in a cluster. */
+  readonly signal: AbortSignal;
+  /** The API of the cluster. Default: what configuration and environment name. */
+  readonly kubernetes?: KubernetesApi | undefined;
+  /** Told for what the cluster's parts are waited. */
+  readonly onFailure: (reason: string) => void;
+}
+
+/** Where the trust state is, the key that seals what is in it, and the cluster where it is in one. */
+export interface TrustBackend {
+  readonly store: TrustStore;
+  readonly sealingKey: Secret;
+  /** Null: all of it is in the data folder. */
+  readonly cluster: Cluster | null;
+  /** Closes the store and what was opened for it. */
+  close(): Promise<void>;
+}
+
+/** Opens what the configuration names. Of a cluster, what is missing or broken is waited for. */
+export async function openTrustBackend(options: TrustBackendOptions): Promise<TrustBackend> {
+  return options.config.store.kind === 'kubernetes'
+    ? clusterBackend(options, options.config.store.secret)
+    : embeddedBackend(options);
+}
+
+async function embeddedBackend({ config, clock, random }: TrustBackendOptions): Promise<TrustBackend> {
+  const path = join(config.dataFolder, 'trust.sqlite');
+  const { sealingKey } = config;
+  if (sealingKey.kind !== 'file') throw new TypeError('a sealing key in a Secret needs a cluster');
+  // A trust store that is there was sealed with a key that must be there: a new one could not open it.
+  const key =
+    sealingKey.mayCreate && !existsSync(path)
+      ? await readOrCreateSealingKey(sealingKey.path, random)
+      : await readSealingKey(sealingKey.path);
+  const store = new SqliteTrustStore({ path, clock, random });
+  return { store, sealingKey: key, cluster: null, close: () => store.close() };
+}
+
+/** Whatever only a cluster needs is loaded here, and not by a CA that has none. */
+async function clusterBackend(options: TrustBackendOptions, secret: string): Promise<TrustBackend> {
+  const { config, clock, random, log, registry, signal, onFailure, kubernetes } = options;
+  const [{ openCluster }, { openKubernetes }] = await Promise.all([
+    import('./cluster.ts'),
+    import('./kubernetes/open-kubernetes.ts'),
+  ]);
+  const api =
+    kubernetes ??
+    (await openKubernetes({ settings: config.kubernetes, environment: process.env, clock, log }));
+  const cluster = openCluster({ api, config, secret, clock, random, log, registry });
+  const close = async (): Promise<void> => {
+    await cluster.store.close();
+    if (kubernetes === undefined) api.close();
+  };
+  try {
+    const sealingKey = await patiently({ clock, random, log, signal, onFailure }, () =>
+      sealingKeyIn(cluster, config, signal),
+    );
+    return { store: cluster.store, sealingKey, cluster, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function sealingKeyIn(
+  cluster: Cluster,
+  { sealingKey }: CaConfig,
+  signal: AbortSignal,
+): Promise<Secret> {
+  return sealingKey.kind === 'secret'
+    ? cluster.sealingKey(sealingKey.name, signal)
+    : readSealingKey(sealingKey.path);
+}
