@@ -56,7 +56,9 @@ function statusOf(sources: StatusSources): GetStatusResponse {
   const state = sources.trustState();
   const all = sources.instances();
   const coverage = coverageOf(all, nowMs);
-  const listed = all.filter((instance) => instance.connected || isLive(instance, nowMs));
+  const listed = all.filter(
+    (instance) => instance.pod !== 'gone' && (instance.connected || isLive(instance, nowMs)),
+  );
   return {
     version: KEDGE_VERSION,
     trustDomain: state.trustDomain,

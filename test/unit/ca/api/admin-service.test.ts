@@ -94,6 +94,14 @@ async function statusOf(instances: readonly FleetInstance[], complete = true): P
 }
 
 describe('the status', () => {
+  it('does not list an instance whose pod is gone, though its stream is still open', async () => {
+    const { instances } = await statusOf([instance('u1', { pod: 'gone' }), instance('u2')]);
+    assert.deepEqual(
+      instances.map(({ id }) => id),
+      ['u2'],
+    );
+  });
+
   it('tells how full the trust store is, and what is known of the fleet', async () => {
     const silent = instance('u1', { issued: null, connected: false, lastSeenMs: 0, unheardUntilMs: 5_000 });
     const { store, fleet, instances } = await statusOf([silent, instance('u2')], false);
