@@ -143,6 +143,25 @@ describe('the start of an authority engine', () => {
     }
   });
 
+  it('waits, where it is patient, for a document that is broken to be mended, and says so meanwhile', async (t) => {
+    const domain = new TestTrustDomain(t);
+    const first = domain.replica();
+    await domain.start(first);
+    await first.engine.stop();
+    const store = domain.openStore();
+    const { version, document } = (await store.read(never))!;
+    const broken = await store.swap(version, Buffer.from('{}'), never);
+    const replica = domain.replica({ patient: true });
+    const started = replica.engine.start(never);
+    await until(() => replica.log.of('authority_engine.failed').length === 1);
+    assert.match(replica.engine.health().reason, /^since .*trust state/);
+    await store.swap(broken, document, never);
+    await domain.attend(replica, started);
+    assert.equal(replica.engine.health().ok, true);
+    assert.deepEqual(replica.engine.current().state, first.engine.current().state);
+    assert.equal(replica.store.swaps, 0);
+  });
+
   it('refuses a state in which nothing may sign, with the reason in words', async (t) => {
     const domain = new TestTrustDomain(t);
     const first = domain.replica();

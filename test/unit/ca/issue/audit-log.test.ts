@@ -51,6 +51,32 @@ describe('the audit log', () => {
     assert.deepEqual(receipts.at(-1)?.head, log.head);
   });
 
+  it('gives its lines to whoever wants a copy, once they are durable and never before', async () => {
+    const folder = new MemoryAuditFolder();
+    const copied: string[] = [];
+    const log = await openLog(folder, {
+      onLines: (lines) => void copied.push(Buffer.from(lines).toString()),
+    });
+    await log.append([entry(1), entry(2)]);
+    const gate = Promise.withResolvers<void>();
+    folder.gate = gate.promise;
+    const before = copied.join('');
+    const appended = log.append([entry(3)]);
+    await settle();
+    assert.equal(copied.join(''), before);
+    gate.resolve();
+    await appended;
+    const events = copied
+      .join('')
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => (JSON.parse(line) as { seq: number }).seq);
+    assert.deepEqual(
+      events,
+      folder.records().map(({ seq }) => seq),
+    );
+  });
+
   it('gives a receipt only after the sync', async () => {
     const folder = new MemoryAuditFolder();
     const log = await openLog(folder);
