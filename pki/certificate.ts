@@ -156,8 +156,8 @@ function schemeOf(identifier: Uint8Array, reader: DerReader, subject: DerSubject
 function readSpki(reader: DerReader): Uint8Array {
   const { der, inside } = reader.open(TAG.sequence);
   const algorithm = inside.wholeAndInside(TAG.sequence);
-  algorithm.oidContent();
-  if (!algorithm.atEnd) algorithm.any();
+  algorithm.skipOid();
+  if (!algorithm.atEnd) algorithm.skip();
   algorithm.end();
   inside.bitStringOctets();
   inside.end();

@@ -90,12 +90,17 @@ export class DerReader {
     return this.is(tag) ? this.enter(tag) : null;
   }
 
-  /** Reads the next element, whatever it is, and checks everything inside; gives it whole, header included. */
-  any(): Uint8Array {
-    const start = this.#offset;
-    this.#offset = walkElement(this.#bytes, start, this.#end, this.#depth, (fault, offset) =>
+  /** Reads the next element, whatever it is, and checks everything inside. */
+  skip(): void {
+    this.#offset = walkElement(this.#bytes, this.#offset, this.#end, this.#depth, (fault, offset) =>
       this.#failAt(fault, offset),
     );
+  }
+
+  /** The same, and gives it whole, header included. */
+  any(): Uint8Array {
+    const start = this.#offset;
+    this.skip();
     return this.#bytes.subarray(start, this.#offset);
   }
 
@@ -109,7 +114,8 @@ export class DerReader {
   /** The same, and gives a reader of what is inside. */
   wholeAndInside(tag: number): DerReader {
     const start = this.#offset;
-    this.whole(tag);
+    if (!this.is(tag)) this.#take(tag);
+    this.skip();
     this.#offset = start;
     return this.enter(tag);
   }
@@ -140,24 +146,29 @@ export class DerReader {
 
   /** INTEGER (or what an implicit tag makes of it): the content octets, two's complement, the fewest. */
   integer(tag: number = TAG.integer): Uint8Array {
-    this.#take(tag);
-    this.#hold(integerFault(this.#bytes, this.#contentStart, this.#contentEnd));
+    this.#takeInteger(tag);
     return this.#bytes.subarray(this.#contentStart, this.#contentEnd);
   }
 
   /** INTEGER from 0 to 2^31 - 1, as a number. */
   smallInteger(tag: number = TAG.integer): number {
-    const content = this.integer(tag);
-    let value = octetAt(content, 0);
-    if (value >= 0x80 || content.length > 4) this.fail('an INTEGER out of range');
-    for (let i = 1; i < content.length; i += 1) value = value * 0x100 + octetAt(content, i);
+    this.#takeInteger(tag);
+    const start = this.#contentStart;
+    let value = octetAt(this.#bytes, start);
+    if (value >= 0x80 || this.#contentEnd - start > 4) this.fail('an INTEGER out of range');
+    for (let i = start + 1; i < this.#contentEnd; i += 1) value = value * 0x100 + octetAt(this.#bytes, i);
     return value;
+  }
+
+  /** OBJECT IDENTIFIER: checked and passed over. */
+  skipOid(): void {
+    this.#take(TAG.oid);
+    this.#hold(oidFault(this.#bytes, this.#contentStart, this.#contentEnd));
   }
 
   /** OBJECT IDENTIFIER: its content octets. */
   oidContent(): Uint8Array {
-    this.#take(TAG.oid);
-    this.#hold(oidFault(this.#bytes, this.#contentStart, this.#contentEnd));
+    this.skipOid();
     return this.#bytes.subarray(this.#contentStart, this.#contentEnd);
   }
 
@@ -205,6 +216,11 @@ export class DerReader {
       this.fail('a time that is not a real instant in UTC, with seconds and without fractions');
     }
     return ms;
+  }
+
+  #takeInteger(tag: number): void {
+    this.#take(tag);
+    this.#hold(integerFault(this.#bytes, this.#contentStart, this.#contentEnd));
   }
 
   /** A reader of the content of the element read last. */

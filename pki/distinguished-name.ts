@@ -29,10 +29,10 @@ function readRelativeName(reader: DerReader): void {
   if (set.atEnd) reader.refuse('a Name with an empty relative name');
   while (!set.atEnd) {
     const attribute = set.enter(TAG.sequence);
-    attribute.oidContent();
+    attribute.skipOid();
     if (!VALUE_TAGS.some((tag) => attribute.is(tag)))
       attribute.refuse('a Name with a value that is no string');
-    attribute.any();
+    attribute.skip();
     attribute.end();
   }
 }

@@ -14,10 +14,10 @@ const LINE_CHARACTERS = 64;
 /** One PEM block, lines of 64 characters, with a line feed at its end (RFC 7468 section 3, strict form). */
 export function encodePem(label: PemLabel, der: Uint8Array): string {
   const base64 = Buffer.from(der.buffer, der.byteOffset, der.byteLength).toString('base64');
-  const lines = [`-----BEGIN ${label}-----`];
-  for (let i = 0; i < base64.length; i += LINE_CHARACTERS) lines.push(base64.slice(i, i + LINE_CHARACTERS));
-  lines.push(`-----END ${label}-----`, '');
-  return lines.join('\n');
+  let lines = '';
+  for (let i = 0; i < base64.length; i += LINE_CHARACTERS)
+    lines += `${base64.slice(i, i + LINE_CHARACTERS)}\n`;
+  return `-----BEGIN ${label}-----\n${lines}-----END ${label}-----\n`;
 }
 
 /**

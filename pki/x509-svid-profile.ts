@@ -18,11 +18,10 @@
  * The extensions stand in this order. What does not change from SVID to SVID is encoded once per issuer.
  */
 import { type SignatureAlgorithm, schemeOf, schemeSpec } from './algorithms.ts';
-import { concatBytes } from './bytes.ts';
+import { concatBytes, unwrittenBytes } from './bytes.ts';
 import type { Certificate } from './certificate.ts';
 import { TAG } from './der-tag.ts';
 import {
-  derBitString,
   derContextPrimitive,
   derElement,
   derExtension,
@@ -152,7 +151,7 @@ export function buildSvidTbs(template: SvidTemplate, request: SvidRequest): Uint
     spki.length +
     elementOctets(wrapperOctets);
 
-  const der = new Uint8Array(elementOctets(tbsOctets));
+  const der = unwrittenBytes(elementOctets(tbsOctets));
   let at = writeHeader(der, 0, TAG.sequence, tbsOctets);
   at = writeOctets(der, at, VERSION_3);
   at = writeHeader(der, at, TAG.integer, serialNumber.length);
@@ -182,7 +181,17 @@ export function assembleCertificate(
   algorithm: SignatureAlgorithm,
   signature: Uint8Array,
 ): Uint8Array {
-  return derSequence(tbs, schemeSpec(schemeOf(algorithm)).algorithmIdentifier, derBitString(signature));
+  const { algorithmIdentifier } = schemeSpec(schemeOf(algorithm));
+  const octets = tbs.length + algorithmIdentifier.length + elementOctets(1 + signature.length);
+  const der = unwrittenBytes(elementOctets(octets));
+  let at = writeHeader(der, 0, TAG.sequence, octets);
+  at = writeOctets(der, at, tbs);
+  at = writeOctets(der, at, algorithmIdentifier);
+  at = writeHeader(der, at, TAG.bitString, 1 + signature.length);
+  // No unused bits.
+  der[at] = 0;
+  writeOctets(der, at + 1, signature);
+  return der;
 }
 
 function checkRequest(template: SvidTemplate, request: SvidRequest): void {
