@@ -1,13 +1,14 @@
 import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import { decodeMessage } from '../../host/grpc-service.ts';
 import type { Clock } from '../../host/clock.ts';
-import { IssueX509SvidRequest, IssueX509SvidResponse } from '../../proto/gen/kedge/v1/identity.ts';
+import { IssueX509SvidRequest } from '../../proto/gen/kedge/v1/identity.ts';
 import type { Attestor, Peer, WorkloadInstance } from '../attest/attestor.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { IssuedSvid } from '../issue/issuance.ts';
 import type { IssuingService } from '../issue/issuing-service.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import type { CurrentBundle } from './bundle-message.ts';
+import { encodeIssueAnswer } from './issue-answer.ts';
 import type { Admission, Admit } from './unary-call.ts';
 import type { CallContext } from './unary-method.ts';
 
@@ -81,17 +82,15 @@ function peerOf(call: CallContext): Peer {
   return { address: call.peerAddress };
 }
 
-/** The answer without its bundle, and the bundle's field as it was encoded before: fields have no order. */
 function encodeAnswer(svid: IssuedSvid, bundleField: Uint8Array, nowMs: number): Uint8Array {
   const leftMs = svid.notAfterMs - nowMs;
-  const head = IssueX509SvidResponse.encode({
-    x509Svid: svid.chain as Uint8Array[],
-    bundle: undefined,
+  return encodeIssueAnswer({
+    chain: svid.chain,
+    bundleField,
     renewal: {
-      notBeforeMs: BigInt(Math.floor(nowMs + leftMs * RENEWAL_SHARES.from)),
-      notAfterMs: BigInt(Math.floor(nowMs + leftMs * RENEWAL_SHARES.to)),
+      notBeforeMs: Math.floor(nowMs + leftMs * RENEWAL_SHARES.from),
+      notAfterMs: Math.floor(nowMs + leftMs * RENEWAL_SHARES.to),
     },
-    serverTimeMs: BigInt(nowMs),
-  }).finish();
-  return Buffer.concat([head, bundleField], head.length + bundleField.length);
+    serverTimeMs: nowMs,
+  });
 }

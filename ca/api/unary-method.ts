@@ -49,8 +49,9 @@ export function checkMessageSize(message: Uint8Array): void {
 
 function metadataSize(metadata: Metadata): number {
   let size = 0;
-  for (const [name, values] of Object.entries(metadata.toJSON())) {
-    for (const value of values) size += name.length + value.length;
+  const all = metadata.toJSON();
+  for (const name in all) {
+    for (const value of all[name] ?? []) size += name.length + value.length;
   }
   return size;
 }
