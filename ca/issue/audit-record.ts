@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 
 import type { SvidKeyType } from '../../pki/algorithms.ts';
+import { toHex } from '../../pki/bytes.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
 import type { WorkloadInstance } from '../attest/attestor.ts';
 
@@ -77,7 +78,7 @@ export function issuedEntry(fields: IssuedFields): AuditEntry {
   const { timeMs, instance } = fields;
   const dnsNames = fields.dnsNames.length === 0 ? '' : `,"dns_names":${listJson(fields.dnsNames)}`;
   const json =
-    `,"api":"${fields.api}","spiffe_id":${jsonText(fields.spiffeId)},"serial":"${hex(fields.serialNumber)}"` +
+    `,"api":"${fields.api}","spiffe_id":${jsonText(fields.spiffeId)},"serial":"${toHex(fields.serialNumber)}"` +
     `,"issuer_id":${jsonText(fields.issuerId)},"not_before":"${isoTime(fields.notBeforeMs)}"` +
     `,"not_after":"${isoTime(fields.notAfterMs)}","key_type":"${fields.keyType}"` +
     `,"spki_sha256":"${hash('sha256', fields.spki)}"${dnsNames}${instanceJson(instance)}${peerJson(fields.peerAddress)}`;
@@ -184,8 +185,4 @@ export function jsonText(text: string): string {
     /[\u007f-\uffff]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

@@ -62,9 +62,15 @@ export function registerIssuanceMetrics(registry: MetricsRegistry): IssuanceMetr
     labels: [],
     buckets: BATCHES,
   });
+  const issuedBy: Readonly<Record<AuditApi, () => void>> = {
+    'kedge.v1': issued.adder({ api: 'kedge.v1' }),
+    'istio.v1': issued.adder({ api: 'istio.v1' }),
+    linkerd: issued.adder({ api: 'linkerd' }),
+    internal: issued.adder({ api: 'internal' }),
+  };
   return {
     issued(api, durationMs) {
-      issued.add({ api });
+      issuedBy[api]();
       duration.observe({}, durationMs / 1000);
     },
     refused(event, code) {
