@@ -45,6 +45,8 @@ const ED25519_PREFIX = derSequence(
 
 const RSA_IDENTIFIER = derSequence(derOid(OID.rsaEncryption), derNull());
 
+const CHECKED_KEY: DerSubject = { code: 'der_invalid', what: 'the public key' };
+
 /** Octets of the key identifiers that Kedge makes. */
 export const SUBJECT_KEY_ID_OCTETS = 20;
 
@@ -147,8 +149,7 @@ function unsupported(code: ErrorCode, found: string): KedgeError {
  * lack; to a reader both are opaque. `spki` is DER that was checked before.
  */
 export function subjectKeyId(spki: Uint8Array): Uint8Array {
-  const subject: DerSubject = { code: 'der_invalid', what: 'the public key' };
-  const info = DerReader.of(spki, subject).enter(TAG.sequence);
+  const info = DerReader.of(spki, CHECKED_KEY).enter(TAG.sequence);
   info.content(TAG.sequence);
   // By way of text, as Node makes an ArrayBuffer of its own for each digest in bytes: 0.6 us against 1.7, twice for
   // each SVID.

@@ -1,24 +1,10 @@
-import { type SignatureAlgorithm, schemeOf } from './algorithms.ts';
+import { schemeOf } from './algorithms.ts';
 import { equalBytes } from './bytes.ts';
-import { type Certificate, type TbsCertificate, parseTbsCertificate } from './certificate.ts';
+import { type TbsCertificate, parseTbsCertificate } from './certificate.ts';
 import { KedgeError, quote } from './kedge-error.ts';
 import { OID, encodeOid } from './oid.ts';
 import { keyTypeOfSpki, subjectKeyId } from './public-key.ts';
-import type { SpiffeId } from './spiffe-id.ts';
-
-/** What an SVID must say: taken from attestation, policy and the issuer, not from the template. */
-export interface ExpectedSvid {
-  readonly issuerCertificate: Certificate;
-  readonly algorithm: SignatureAlgorithm;
-  readonly spiffeId: SpiffeId;
-  readonly dnsNames: readonly string[];
-  /** SubjectPublicKeyInfo of the CSR whose proof of possession was checked, DER. */
-  readonly spki: Uint8Array;
-  /** The 16 random octets. */
-  readonly serialNumber: Uint8Array;
-  readonly notBeforeMs: number;
-  readonly notAfterMs: number;
-}
+import { type ExpectedSvid, isExactSvidTbs } from './x509-svid-exact.ts';
 
 interface ProfileExtension {
   readonly oidContent: Uint8Array;
@@ -38,12 +24,21 @@ const PROFILE: readonly ProfileExtension[] = [
 const EMPTY_NAME_OCTETS = 2;
 
 /**
- * Reads the TBSCertificate that is about to be signed with the strict reader, which shares no code with the writer,
- * and holds every field against what it must be. The last gate before the key.
+ * Holds the TBSCertificate that is about to be signed against what it must be, with code that the writer has no part
+ * in. The last gate before the key.
+ *
+ * One that is right is right octet by octet, which takes a fifth of the time of reading it: {@link isExactSvidTbs}.
+ * Any other is read, to find what is wrong.
  *
  * Throws `lint_failed`, which names the field; nothing must be signed then.
  */
 export function lintSvidTbs(tbs: Uint8Array, expected: ExpectedSvid): void {
+  keyTypeOfSpki(expected.spki, 'lint_failed');
+  if (!isExactSvidTbs(tbs, expected)) lintByReading(tbs, expected);
+}
+
+/** Reads the TBSCertificate with the strict reader and holds each field. Throws as {@link lintSvidTbs} does. */
+export function lintByReading(tbs: Uint8Array, expected: ExpectedSvid): void {
   const found = parseTbsCertificate(tbs, 'lint_failed');
   const { issuerCertificate: issuer } = expected;
   keyTypeOfSpki(found.spki, 'lint_failed');

@@ -16,7 +16,7 @@ import { svidValidity, type Validity } from './svid-validity.ts';
  * How one SVID comes to be. Each step is a method of what the step before gave, and of nothing else:
  *
  *  1. {@link PreparedSvid.prepare}: policy, CSR, key type, proof of possession, requested SPIFFE ID
- *  2. {@link PreparedSvid.ticket}: issuer, dates, serial number, TBS; the TBS is read back and linted
+ *  2. {@link PreparedSvid.ticket}: issuer, dates, serial number, TBS; the TBS is linted
  *  3. {@link SigningTicket.sign}: the signature; the certificate stays inside
  *  4. `AuditLog.append` of {@link SignedSvid.entry}: the receipt
  *  5. {@link SignedSvid.release}: against that receipt, the certificate

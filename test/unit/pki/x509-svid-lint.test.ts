@@ -21,7 +21,8 @@ import { KedgeError } from '../../../pki/kedge-error.ts';
 import { OID } from '../../../pki/oid.ts';
 import { subjectKeyId } from '../../../pki/public-key.ts';
 import { SpiffeId } from '../../../pki/spiffe-id.ts';
-import { type ExpectedSvid, lintSvidTbs } from '../../../pki/x509-svid-lint.ts';
+import { type ExpectedSvid, isExactSvidTbs } from '../../../pki/x509-svid-exact.ts';
+import { lintByReading, lintSvidTbs } from '../../../pki/x509-svid-lint.ts';
 import { buildSvidTbs, svidTemplate } from '../../../pki/x509-svid-profile.ts';
 import { expectCode } from '../../support/expect-code.ts';
 import { GOLDEN_ED25519_SPKI, GOLDEN_ISSUER } from '../../support/golden-svid.ts';
@@ -111,6 +112,32 @@ describe('the lint before signing', () => {
         expected,
       );
     }
+  });
+
+  it('passes octet by octet what it passes when it reads, and nothing else', () => {
+    const right = tbs();
+    lintByReading(right, EXPECTED);
+    assert.ok(isExactSvidTbs(right, EXPECTED));
+    for (const [offset, octet] of right.entries()) {
+      for (const other of [octet ^ 0x01, octet ^ 0x80, 0x00, 0xff]) {
+        if (other === octet) continue;
+        const wrong = right.with(offset, other);
+        assert.ok(!isExactSvidTbs(wrong, EXPECTED), `octet ${offset} as ${other}`);
+        assert.throws(() => lintByReading(wrong, EXPECTED), KedgeError);
+      }
+    }
+    for (const wrong of [right.subarray(0, -1), Uint8Array.of(...right, 0), new Uint8Array(0)]) {
+      assert.ok(!isExactSvidTbs(wrong, EXPECTED));
+    }
+  });
+
+  it('reads what has another length around an unusually long key identifier', () => {
+    const longKeyId = { ...issuerCertificate, subjectKeyId: new Uint8Array(120).fill(7) };
+    const template = svidTemplate({ issuerCertificate: longKeyId, algorithm: 'ed25519' });
+    const expected = { ...EXPECTED, issuerCertificate: longKeyId };
+    const built = buildSvidTbs(template, expected);
+    assert.ok(!isExactSvidTbs(built, expected));
+    lintSvidTbs(built, expected);
   });
 
   const broken: readonly {

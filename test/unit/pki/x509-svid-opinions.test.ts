@@ -18,7 +18,8 @@ import { subjectKeyId } from '../../../pki/public-key.ts';
 import { SpiffeId } from '../../../pki/spiffe-id.ts';
 import { signerCrypto } from '../../../pki/webcrypto-signer.ts';
 import { x509 } from '../../../pki/x509-library.ts';
-import { lintSvidTbs } from '../../../pki/x509-svid-lint.ts';
+import { isExactSvidTbs } from '../../../pki/x509-svid-exact.ts';
+import { lintByReading } from '../../../pki/x509-svid-lint.ts';
 import {
   assembleCertificate,
   buildSvidTbs,
@@ -120,7 +121,9 @@ function issue({ issuer: index, leaf, validity: times, ...rest }: Choices): Samp
   const request: SvidRequest = { ...rest, ...times, spki: leafSpkis[leaf]! };
   const tbs = buildSvidTbs(issuer.template, request);
   const { algorithm, privateKey } = issuer.signer;
-  lintSvidTbs(tbs, { ...request, issuerCertificate: issuer.certificate, algorithm });
+  const expected = { ...request, issuerCertificate: issuer.certificate, algorithm };
+  lintByReading(tbs, expected);
+  assert.ok(isExactSvidTbs(tbs, expected), 'the lint need not read what is right');
   return { issuer, request, der: assembleCertificate(tbs, algorithm, signWith(algorithm, privateKey, tbs)) };
 }
 
