@@ -8,7 +8,7 @@
  * Nothing to do where KUBEBUILDER_ASSETS names a folder of them. A machine without Debian's sources says so and exits
  * 0: the cluster tests then report themselves as skipped. With CI=true that is an error.
  */
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DebianPackages } from './debian-packages.ts';
 import { buildKubernetes } from './kubernetes-build.ts';
@@ -32,14 +32,10 @@ function make(): string {
       packages.unpack(debianPackage, join(staging, debianPackage));
       renameSync(join(staging, debianPackage, path), join(programs, path.replace('usr/bin/', '')));
     }
-    // Debian splits Go in two, with links from one to the other.
-    for (const [part, path] of [
-      ['go', 'usr/lib'],
-      ['src', 'usr/share'],
-    ] as const) {
+    // Debian splits Go in two, with files of each beside the other's, and links between them.
+    for (const part of ['go', 'src']) {
       packages.unpack(`${GO}-${part}`, join(staging, part));
-      mkdirSync(join(staging, 'go-root/usr'), { recursive: true });
-      renameSync(join(staging, part, path), join(staging, 'go-root', path));
+      cpSync(join(staging, part), join(staging, 'go-root'), { recursive: true, verbatimSymlinks: true });
     }
     const version = buildKubernetes({
       packages,
