@@ -21,6 +21,8 @@ export const PEERS: readonly Peer[] = [
     debianPackages: ['haproxy', 'liblua5.3-0', 'libopentracing-c-wrapper0', 'libopentracing1'],
     path: 'usr/sbin/haproxy',
   },
+  // Runs the containers of the cluster tests.
+  { name: 'bwrap', debianPackages: ['bubblewrap', 'libcap2', 'libselinux1'], path: 'usr/bin/bwrap' },
   { name: 'stunnel', debianPackages: ['stunnel4', 'libwrap0', 'libnsl2'], path: 'usr/bin/stunnel4' },
   {
     name: 'postgres',
