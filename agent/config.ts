@@ -158,6 +158,11 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
   }
   const [socketPath, folder, cacheFolder] = [text('socket'), text('filesFolder'), text('cacheFolder')];
   const socketPaths = [socketPath, text('istioSocket')].filter((path) => path !== undefined);
+  if (new Set(socketPaths).size !== socketPaths.length) {
+    throw new KedgeError('config_invalid', 'socket and istioSocket are the same', {
+      hint: 'give one of them, or two different paths: both serve the same',
+    });
+  }
   const haproxy = haproxyConfigOf(values);
   if (socketPaths.length === 0 && folder === undefined && haproxy === undefined) {
     throw new KedgeError('config_invalid', 'none of socket, filesFolder and haproxySockets is set', {

@@ -2,6 +2,7 @@ import { KedgeError } from '../pki/kedge-error.ts';
 import { type FilesPresetName, type KeyFormat, presetOf } from './feed/files-preset.ts';
 import type { Hook } from './feed/hook.ts';
 import type { Owner } from './feed/snapshot-folder.ts';
+import { checkKeyMode } from './key-mode.ts';
 import type { SettingValue } from './setting-value.ts';
 import type { AgentSettingKey } from './settings.ts';
 
@@ -17,9 +18,6 @@ export interface FilesConfig {
   readonly hook?: Hook;
 }
 
-/** Permission bits. */
-const GROUP_READ = 0o040;
-
 /** The part of the configuration that is about files; undefined = no files. Throws `config_invalid`. */
 export function filesConfigOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): FilesConfig | undefined {
   const folder = values.get('filesFolder') as string | undefined;
@@ -33,7 +31,14 @@ export function filesConfigOf(values: ReadonlyMap<AgentSettingKey, SettingValue>
   }
   const keyMode = values.get('filesKeyMode') as number;
   const owner = values.get('filesOwner') as Owner | undefined;
-  checkKeyMode(keyMode, preset, owner);
+  const { maxKeyMode } = presetOf(preset);
+  checkKeyMode({
+    modeKey: 'filesKeyMode',
+    ownerKey: 'filesOwner',
+    mode: keyMode,
+    owner,
+    ...(maxKeyMode === undefined ? {} : { server: { name: preset, maxMode: maxKeyMode } }),
+  });
   return {
     folder,
     preset,
@@ -43,24 +48,6 @@ export function filesConfigOf(values: ReadonlyMap<AgentSettingKey, SettingValue>
     ...(owner === undefined ? {} : { owner }),
     ...(hook === undefined ? {} : { hook }),
   };
-}
-
-function checkKeyMode(keyMode: number, preset: FilesPresetName, owner: Owner | undefined): void {
-  const most = presetOf(preset).maxKeyMode ?? 0o777;
-  if ((keyMode & ~most) !== 0) {
-    throw new KedgeError('config_invalid', `filesKeyMode ${octal(keyMode)} is more than ${preset} accepts`, {
-      hint: `allowed is at most ${octal(most)}: the server does not start with a key that others can read`,
-    });
-  }
-  if (owner?.uid === null && (keyMode & GROUP_READ) === 0) {
-    throw new KedgeError('config_invalid', 'filesOwner names a group that could not read the key', {
-      hint: `give --files-key-mode ${octal(keyMode | GROUP_READ)}, or name the user too, as in 101:101`,
-    });
-  }
-}
-
-function octal(mode: number): string {
-  return `0${mode.toString(8)}`;
 }
 
 function hookOf(

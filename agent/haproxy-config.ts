@@ -2,6 +2,7 @@ import { KedgeError, quote } from '../pki/kedge-error.ts';
 import { isHaproxyPath } from './feed/haproxy-commands.ts';
 import type { HaproxyAddress } from './feed/haproxy-connection.ts';
 import type { Owner } from './feed/snapshot-folder.ts';
+import { checkKeyMode } from './key-mode.ts';
 import type { SettingValue } from './setting-value.ts';
 import type { AgentSettingKey } from './settings.ts';
 
@@ -35,15 +36,22 @@ export function haproxyConfigOf(
       hint: 'allowed are letters, digits and . _ / @ + = , - : HAProxy takes no other path in a command',
     });
   }
-  if (folder === values.get('filesFolder')) {
-    throw new KedgeError('config_invalid', 'haproxyFolder and filesFolder are the same', {
-      hint: 'give each feed a folder of its own',
-    });
+  const filesFolder = values.get('filesFolder') as string | undefined;
+  if (filesFolder !== undefined && (isWithin(folder, filesFolder) || isWithin(filesFolder, folder))) {
+    throw new KedgeError(
+      'config_invalid',
+      'haproxyFolder and filesFolder are the same, or one is in the other',
+      {
+        hint: 'give each feed a folder of its own, beside the other',
+      },
+    );
   }
+  const keyMode = values.get('haproxyKeyMode') as number;
   const owner = values.get('haproxyOwner') as Owner | undefined;
+  checkKeyMode({ modeKey: 'haproxyKeyMode', ownerKey: 'haproxyOwner', mode: keyMode, owner });
   return {
     folder,
-    keyMode: values.get('haproxyKeyMode') as number,
+    keyMode,
     ...(owner === undefined ? {} : { owner }),
     addresses: addresses.map(addressOf),
     crls: values.get('haproxyCrl') === true,
@@ -51,6 +59,11 @@ export function haproxyConfigOf(
     timeoutMs: values.get('haproxyTimeout') as number,
     maxCommandBytes: values.get('haproxyMaxCommand') as number,
   };
+}
+
+/** Whether an absolute path is that of a folder, or lies in it. */
+function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`);
 }
 
 function addressOf(text: string): HaproxyAddress {

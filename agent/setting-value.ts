@@ -71,11 +71,10 @@ export function readSettingValue(setting: AgentSetting, text: string, source: Se
     }
     case 'local addresses': {
       const addresses = text.startsWith('[') ? argvOf(text) : text.split(',');
-      const isLocal = (address: string): boolean => /^\/\S{1,106}$|^127\.0\.0\.1:[1-9]\d{0,4}$/.test(address);
-      const isGood = addresses?.every(isLocal) === true && addresses.length <= MAX_ADDRESSES;
+      const isGood = addresses?.every(isLocalAddress) === true && addresses.length <= MAX_ADDRESSES;
       if (!isGood || new Set(addresses).size !== addresses.length) {
         throw refuse(
-          `up to ${MAX_ADDRESSES} different paths of sockets or 127.0.0.1:port, separated by commas`,
+          `up to ${MAX_ADDRESSES} different paths of sockets (ASCII without blanks, at most 107 bytes) or 127.0.0.1:port, separated by commas`,
         );
       }
       return addresses;
@@ -107,6 +106,12 @@ function isAddress(text: string): boolean {
   if (match === null) return false;
   const [, ipv6, , port] = match;
   return (ipv6 === undefined || isIP(ipv6) === 6) && Number(port) <= 65_535;
+}
+
+/** A path that fits into the address of a Unix socket (unix(7): 108 bytes with the NUL), or a port of loopback. */
+function isLocalAddress(address: string): boolean {
+  const port = /^127\.0\.0\.1:([1-9]\d{0,4})$/.exec(address)?.[1];
+  return port === undefined ? /^\/[\x21-\x7e]{1,106}$/.test(address) : Number(port) <= 65_535;
 }
 
 function argvOf(text: string): readonly string[] | null {

@@ -230,8 +230,51 @@ describe('the configuration of the agent', () => {
     },
     {
       name: 'a key that PostgreSQL would not take',
-      flags: { 'files-folder': '/f', 'files-preset': 'postgresql', 'files-key-mode': '0644' },
-      message: /^filesKeyMode 0644 is more than postgresql accepts$/,
+      flags: { 'files-folder': '/f', 'files-preset': 'postgresql', 'files-key-mode': '0660' },
+      message: /^filesKeyMode 0660 is more than postgresql accepts$/,
+    },
+    {
+      name: 'a key that everybody can read',
+      flags: { 'files-folder': '/f', 'files-key-mode': '0644' },
+      message: /^filesKeyMode 0644 lets everybody at the private key$/,
+    },
+    {
+      name: "a key of HAProxy's that everybody can read",
+      flags: { 'haproxy-folder': '/h', 'haproxy-sockets': '/s', 'haproxy-key-mode': '0604' },
+      message: /^haproxyKeyMode 0604 lets everybody at the private key$/,
+    },
+    {
+      name: "a group of HAProxy's that could not read the key",
+      flags: { 'haproxy-folder': '/h', 'haproxy-sockets': '/s', 'haproxy-owner': ':101' },
+      message: /^haproxyOwner names a group that could not read the key$/,
+    },
+    ...(
+      [
+        ['/f', '/f'],
+        ['/f/haproxy', '/f'],
+        ['/f', '/f/files'],
+      ] as const
+    ).map(([haproxy, files]) => ({
+      name: `the folder ${haproxy} for HAProxy and ${files} for files`,
+      flags: { 'haproxy-folder': haproxy, 'haproxy-sockets': '/s', 'files-folder': files },
+      message: /are the same, or one is in the other$/,
+    })),
+    ...[
+      '/run/é.sock',
+      '/run/a b.sock',
+      `/${'s'.repeat(107)}`,
+      '127.0.0.1:99999',
+      '127.0.0.1:0',
+      'run/a.sock',
+    ].map((socket) => ({
+      name: `a HAProxy at "${socket.slice(0, 20)}"`,
+      flags: { 'haproxy-folder': '/h', 'haproxy-sockets': socket },
+      message: /^--haproxy-sockets: haproxySockets does not take/,
+    })),
+    {
+      name: 'one path for two sockets',
+      flags: { socket: '/s', 'istio-socket': '/s' },
+      message: /^socket and istioSocket are the same$/,
     },
     {
       name: 'a group that could not read the key',
