@@ -185,7 +185,7 @@ export class FeedPublisher {
 
   /**
    * Runs `action` with a signal that ends after `timeoutMs`, at `expiry`, when what consumers can find now expires, or
-   * when the attempt is interrupted.
+   * when the attempt is interrupted; it is waited for no longer than that, whether it obeys or not.
    */
   async #attempted<T>(
     timeoutMs: number,
@@ -206,10 +206,14 @@ export class FeedPublisher {
       () => attempt.abort(new Error('the feed did not finish in time')),
       () => {},
     );
+    const interrupted = Promise.withResolvers<never>();
+    const interrupt = (): void => interrupted.reject(attempt.signal.reason);
+    attempt.signal.addEventListener('abort', interrupt, { once: true });
     try {
-      return await action(attempt.signal);
+      return await Promise.race([action(attempt.signal), interrupted.promise]);
     } finally {
       this.#attempt = null;
+      attempt.signal.removeEventListener('abort', interrupt);
       timer.abort();
     }
   }
