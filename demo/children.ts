@@ -101,7 +101,7 @@ export class Children {
       if (child.process.exitCode === null && child.process.signalCode === null) child.process.kill('SIGTERM');
       const timer = setTimeout(() => {
         killed.push(child.name);
-        child.process.kill('SIGKILL');
+        killGroup(child.process);
       }, DRAIN_MS);
       await child.ended;
       clearTimeout(timer);
@@ -111,6 +111,16 @@ export class Children {
 
   /** Kills what still runs, without waiting: the last resort of a second Ctrl-C. */
   kill(): void {
-    for (const child of this.#running) child.process.kill('SIGKILL');
+    for (const child of this.#running) killGroup(child.process);
+  }
+}
+
+/** Kills a child with all that it has started: it leads a process group of its own. */
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It has just ended by itself.
   }
 }
