@@ -1,28 +1,22 @@
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
-import { errorFields, type Log } from '../../host/log.ts';
-import { parseCertificate } from '../../pki/certificate.ts';
+import type { Log } from '../../host/log.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
-import { LIMITS } from '../../pki/limits.ts';
-import { decodePem } from '../../pki/pem.ts';
-import { sleepUntilDeadline } from '../deadline.ts';
-import { expiryOf } from '../renewal.ts';
-import { readSmallFile } from '../../host/small-file.ts';
 import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
 import type { ConsumerStatus, Feed } from './feed.ts';
 import { fileContent } from './files-content.ts';
 import {
   ALL_FILE_NAMES,
   BUNDLE_DOCUMENT,
-  CHAIN_FILE_NAMES,
   type FilesPresetName,
   isSecret,
   type KeyFormat,
   presetOf,
 } from './files-preset.ts';
 import { gradeOfHook, type Hook, runHook } from './hook.ts';
-import { type Owner, type SnapshotFile, SnapshotFolder } from './snapshot-folder.ts';
+import { watchLeftover } from './leftover.ts';
+import { type Owner, type SnapshotContent, SnapshotFolder } from './snapshot-folder.ts';
 
 /** Mode of the files that hold no key. */
 const PUBLIC_MODE = 0o644;
@@ -49,9 +43,6 @@ export interface FilesFeedOptions {
   readonly onConsumersChange: () => void;
 }
 
-/** Between two attempts to remove what an earlier process left and what has expired since, milliseconds. */
-const LEFTOVER_RETRY_MS = 1_000;
-
 /**
  * The identity as the files of a preset, changed all at once (see {@link SnapshotFolder}), and a hook that tells the
  * proxy.
@@ -70,11 +61,11 @@ export class FilesFeed implements Feed {
   /** Of the newest run of the hook; null = it succeeded, or has not run. */
   #hookError: ErrorCode | null = null;
   /** Ends the watch over files that an earlier process left. */
-  #leftover: AbortController | null = null;
+  readonly #leftover = new AbortController();
 
   /**
    * Takes the folder over. What an earlier agent left there stays until it expires, since a proxy may live on it;
-   * what is expired or unreadable goes at once.
+   * what is expired, or does not say when it expires, goes at once.
    */
   static async open(options: FilesFeedOptions): Promise<FilesFeed> {
     const feed = new FilesFeed(options);
@@ -96,8 +87,8 @@ export class FilesFeed implements Feed {
     const { clock } = this.#options;
     signal.throwIfAborted();
     if (this.#written?.generation !== snapshot.generation) {
-      this.#leftover?.abort();
-      await this.#folder.replace(this.#filesOf(snapshot), clock.now());
+      this.#leftover.abort();
+      await this.#folder.replace(this.#contentOf(snapshot), clock.now());
       this.#written = heldSnapshot(snapshot);
     }
     try {
@@ -110,7 +101,7 @@ export class FilesFeed implements Feed {
   }
 
   async withdraw(): Promise<void> {
-    this.#leftover?.abort();
+    this.#leftover.abort();
     await this.#folder.clear();
     this.#written = null;
     this.#loaded = null;
@@ -133,7 +124,7 @@ export class FilesFeed implements Feed {
   }
 
   close(): Promise<void> {
-    this.#leftover?.abort();
+    this.#leftover.abort();
     return Promise.resolve();
   }
 
@@ -150,55 +141,21 @@ export class FilesFeed implements Feed {
     }
   }
 
-  #filesOf(snapshot: IdentitySnapshot): SnapshotFile[] {
+  #contentOf(snapshot: IdentitySnapshot): SnapshotContent {
     const { preset, keyFormat, keyMode, bundleDocument } = this.#options;
     const wanted = [...presetOf(preset).files, ...(bundleDocument ? [BUNDLE_DOCUMENT] : [])];
-    return wanted.flatMap(({ name, content }) => {
+    const files = wanted.flatMap(({ name, content }) => {
       const bytes = fileContent(content, snapshot, keyFormat);
       return bytes === null ? [] : [{ name, bytes, mode: isSecret(content) ? keyMode : PUBLIC_MODE }];
     });
+    return { files, notAfterMs: snapshot.svid.notAfterMs };
   }
 
   async #adoptLeftover(): Promise<void> {
-    const { clock, log } = this.#options;
-    const notAfterMs = await this.#leftoverNotAfterMs();
-    if (notAfterMs === null) return;
-    const watch = new AbortController();
-    this.#leftover = watch;
-    const now = { wallMs: clock.now(), monotonicMs: clock.monotonic() };
-    const remove = async (): Promise<boolean> => {
-      try {
-        await this.#folder.clear();
-        log.warn('feed.leftover_removed', { feed: this.name, notAfterMs });
-        return true;
-      } catch (error) {
-        log.error('feed.withdrawal_failed', { feed: this.name, error: errorFields(error) });
-        return false;
-      }
-    };
-    if (notAfterMs <= clock.now() && (await remove())) return;
-    const removeLater = async (): Promise<void> => {
-      await sleepUntilDeadline(clock, expiryOf(notAfterMs, now), watch.signal);
-      while (!(await remove())) await clock.sleep(LEFTOVER_RETRY_MS, watch.signal);
-    };
-    // Ended by what takes the place of the leftover, or by the end of the feed.
-    removeLater().catch(() => {});
-  }
-
-  /** When the SVID of an earlier process expires; 0 for one that cannot be read; null where there is none. */
-  async #leftoverNotAfterMs(): Promise<number | null> {
-    const limit = LIMITS.certificateBytes * LIMITS.chainCertificates * 2;
-    for (const name of CHAIN_FILE_NAMES) {
-      try {
-        const path = join(this.#options.folder, name);
-        const text = Buffer.from(await readSmallFile(path, limit, 'certificate')).toString('latin1');
-        const [leaf] = decodePem(text, 'CERTIFICATE');
-        return leaf === undefined ? 0 : parseCertificate(leaf).notAfterMs;
-      } catch (error) {
-        if (!isKedgeError(error, 'file_unreadable')) return 0;
-      }
-    }
-    return null;
+    const notAfterMs = await this.#folder.contentNotAfterMs();
+    if (notAfterMs === undefined || notAfterMs === null) return;
+    const remove = (signal: AbortSignal): Promise<void> => this.#folder.clear(signal);
+    await watchLeftover({ ...this.#options, feed: this.name, notAfterMs, remove }, this.#leftover.signal);
   }
 }
 

@@ -127,8 +127,3 @@ const ALL_FILES: readonly PresetFile[] = [
 
 /** Every name that a files feed may ever have written, whatever preset it had then. */
 export const ALL_FILE_NAMES: readonly string[] = [...new Set(ALL_FILES.map(({ name }) => name))];
-
-/** Every name under which the own certificate may be found as PEM, whatever the preset. */
-export const CHAIN_FILE_NAMES: readonly string[] = [
-  ...new Set(ALL_FILES.filter(({ content }) => CHAIN_CONTENTS.includes(content)).map(({ name }) => name)),
-];

@@ -1,15 +1,9 @@
 import { join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
 import { withDeadline } from '../../host/deadline.ts';
-import { errorFields, type Log } from '../../host/log.ts';
+import type { Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
-import { parseCertificate } from '../../pki/certificate.ts';
 import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
-import { LIMITS } from '../../pki/limits.ts';
-import { decodePem } from '../../pki/pem.ts';
-import { expiryOf } from '../renewal.ts';
-import { sleepUntilDeadline } from '../deadline.ts';
-import { readSmallFile } from '../../host/small-file.ts';
 import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
 import type { ConsumerStatus, Feed } from './feed.ts';
 import { askHaproxy, type HaproxyAddress } from './haproxy-connection.ts';
@@ -22,7 +16,8 @@ import {
 import { makePlaceholder } from './haproxy-placeholder.ts';
 import { HaproxyTarget } from './haproxy-target.ts';
 import type { HaproxyFiles } from './haproxy-update.ts';
-import { type Owner, type SnapshotFile, SnapshotFolder } from './snapshot-folder.ts';
+import { watchLeftover } from './leftover.ts';
+import { type Owner, type SnapshotContent, type SnapshotFile, SnapshotFolder } from './snapshot-folder.ts';
 
 /** The names of the files. HAProxy's configuration names them by the folder's path and these. */
 export const HAPROXY_FILE_NAMES = {
@@ -88,7 +83,9 @@ export class HaproxyFeed implements Feed {
   /** Material of the files in place; null = what an earlier process left. */
   #written: HaproxyMaterial | null = null;
   /** Ends the watch over files that an earlier process left. */
-  #leftover: AbortController | null = null;
+  readonly #leftover = new AbortController();
+  /** Aborted at the end of the feed. */
+  readonly #closing = new AbortController();
 
   /** Takes the folder over: what an earlier agent left there stays until it expires, since HAProxy may restart from it. */
   static async open(options: HaproxyFeedOptions): Promise<HaproxyFeed> {
@@ -143,7 +140,8 @@ export class HaproxyFeed implements Feed {
   }
 
   async close(): Promise<void> {
-    this.#leftover?.abort();
+    this.#leftover.abort();
+    this.#closing.abort(new KedgeError('cancelled', 'the agent is closing'));
     await Promise.all(this.#targets.map((target) => target.close()));
   }
 
@@ -153,6 +151,7 @@ export class HaproxyFeed implements Feed {
       name: consumerName(address),
       ask: (command, signal) => askHaproxy(command, { address, timeoutMs, clock }, signal),
       files: this.#files(),
+      placeholder: this.#placeholder,
       maxCommandBytes,
       clock,
       random,
@@ -174,14 +173,14 @@ export class HaproxyFeed implements Feed {
 
   async #write(material: HaproxyMaterial): Promise<void> {
     if (this.#written === material) return;
-    this.#leftover?.abort();
+    this.#leftover.abort();
     await this.#folder.replace(this.#contentOf(material), this.#options.clock.now());
     this.#written = material;
     // At once: a HAProxy that opens the files one by one meets a version whole or the next, and is put right then.
     await this.#folder.removeOld();
   }
 
-  #contentOf({ certificate, authorities, crls }: HaproxyMaterial): SnapshotFile[] {
+  #contentOf({ snapshot, certificate, authorities, crls }: HaproxyMaterial): SnapshotContent {
     const { folder, keyMode } = this.#options;
     const file = (name: string, text: string, mode = PUBLIC_MODE): SnapshotFile => ({
       name,
@@ -189,12 +188,13 @@ export class HaproxyFeed implements Feed {
       mode,
     });
     const crtList = `${join(folder, HAPROXY_FILE_NAMES.certificate)} ${SNI_FILTER}\n`;
-    return [
+    const files = [
       file(HAPROXY_FILE_NAMES.certificate, certificate.blocks.join(''), keyMode),
       file(HAPROXY_FILE_NAMES.crtList, crtList),
       file(HAPROXY_FILE_NAMES.authorities, authorities.blocks.join('')),
       file(HAPROXY_FILE_NAMES.crls, crls.blocks.join('')),
     ];
+    return { files, notAfterMs: snapshot?.svid.notAfterMs ?? null };
   }
 
   /** All targets side by side; one that is slower than the others is left to itself after {@link PATIENCE_MS}. */
@@ -215,38 +215,29 @@ export class HaproxyFeed implements Feed {
   }
 
   async #adoptLeftover(): Promise<void> {
-    const { clock, log } = this.#options;
-    const notAfterMs = await this.#leftoverNotAfterMs();
-    if (notAfterMs === null || notAfterMs <= clock.now()) return await this.#write(this.#placeholder);
-    const watch = new AbortController();
-    this.#leftover = watch;
-    const expire = async (): Promise<void> => {
-      await sleepUntilDeadline(
-        clock,
-        expiryOf(notAfterMs, { wallMs: clock.now(), monotonicMs: clock.monotonic() }),
-        watch.signal,
-      );
-      this.#leftover = null;
-      await this.withdraw(watch.signal);
-      log.warn('feed.leftover_removed', { feed: this.name, notAfterMs });
+    const notAfterMs = await this.#folder.contentNotAfterMs();
+    // No content, or the placeholder of an earlier agent: the running HAProxy may have anything.
+    if (notAfterMs === undefined || notAfterMs === null) return await this.#startFromPlaceholder();
+    const remove = async (signal: AbortSignal): Promise<void> => {
+      await this.#folder.replace(this.#contentOf(this.#placeholder), this.#options.clock.now(), signal);
+      // What was published meanwhile takes the place of this.
+      if (signal.aborted) return;
+      this.#written = this.#placeholder;
+      this.#options.onConsumersChange();
+      this.#bringPlaceholder();
     };
-    expire().catch((error: unknown) => {
-      if (!watch.signal.aborted)
-        log.error('feed.withdrawal_failed', { feed: this.name, error: errorFields(error) });
-    });
+    await watchLeftover({ ...this.#options, feed: this.name, notAfterMs, remove }, this.#leftover.signal);
   }
 
-  /** When the SVID of an earlier process expires; null where there is none, or none that can be read. */
-  async #leftoverNotAfterMs(): Promise<number | null> {
-    try {
-      const path = join(this.#options.folder, HAPROXY_FILE_NAMES.certificate);
-      const limit = LIMITS.certificateBytes * LIMITS.chainCertificates * 2;
-      const text = Buffer.from(await readSmallFile(path, limit, 'certificate')).toString('latin1');
-      const [leaf] = decodePem(text, 'CERTIFICATE');
-      return leaf === undefined ? null : parseCertificate(leaf).notAfterMs;
-    } catch (error) {
-      if (!isKedgeError(error)) throw error;
-      return null;
+  async #startFromPlaceholder(): Promise<void> {
+    await this.#write(this.#placeholder);
+    this.#bringPlaceholder();
+  }
+
+  /** Nobody waits for it: each HAProxy is tried until it has it, or something newer. */
+  #bringPlaceholder(): void {
+    for (const target of this.#targets) {
+      target.bring(this.#placeholder, this.#closing.signal).catch(() => {});
     }
   }
 }

@@ -5,6 +5,8 @@ import type { Random } from '../../host/random.ts';
 import { Wakeup } from '../../host/wakeup.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
 import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
+import { type Deadline, instantOf, msUntil } from '../deadline.ts';
+import { expiryOf } from '../renewal.ts';
 import type { HaproxyMaterial } from './haproxy-material.ts';
 import { type AskHaproxy, emptyLedger, type HaproxyFiles, updateHaproxy } from './haproxy-update.ts';
 
@@ -30,6 +32,8 @@ export interface HaproxyTargetOptions {
   /** Sends one command; throws as `askHaproxy` does. */
   readonly ask: (command: string, signal: AbortSignal) => Promise<string>;
   readonly files: HaproxyFiles;
+  /** What takes the place of a certificate that has expired while the next one is not taken. */
+  readonly placeholder: HaproxyMaterial;
   /** Longest command that HAProxy takes, bytes. */
   readonly maxCommandBytes: number;
   readonly clock: Clock;
@@ -37,6 +41,13 @@ export interface HaproxyTargetOptions {
   readonly log: Log;
   /** Called after each change of what this target has. */
   readonly onChange: () => void;
+}
+
+/** The certificate in use, and until when it may be. */
+interface InUse {
+  readonly material: HaproxyMaterial;
+  /** Null = for ever: the placeholder. */
+  readonly expiry: Deadline | null;
 }
 
 interface Waiter {
@@ -47,6 +58,9 @@ interface Waiter {
 /**
  * Keeps one HAProxy at the newest material, by itself: through its restarts, refusals and silences, and without a
  * regard for any other HAProxy. The newest wins: what is offered while HAProxy is busy replaces what waited.
+ *
+ * HAProxy never goes on with a certificate that has expired: where it does not take the next one, it is brought the
+ * placeholder when the one in use ends.
  */
 export class HaproxyTarget {
   readonly name: string;
@@ -61,6 +75,7 @@ export class HaproxyTarget {
   readonly #waiters = new Set<Waiter>();
   #wanted: HaproxyMaterial | null = null;
   #loaded: HaproxyMaterial | null = null;
+  #inUse: InUse | null = null;
   #errorCode: ErrorCode | null = null;
   #failures = 0;
 
@@ -131,7 +146,7 @@ export class HaproxyTarget {
     while (!signal.aborted) {
       const seen = this.#wakeup.generation;
       await this.#attempt(this.#wanted, this.#kill.signal);
-      const waitMs = this.#failures === 0 ? POLL_MS : this.#backoffMs();
+      const waitMs = Math.min(this.#failures === 0 ? POLL_MS : this.#backoffMs(), this.#msUntilExpiry());
       try {
         await this.#wakeup.sleep(seen, (end) => clock.sleep(waitMs, end), signal);
       } catch {
@@ -146,24 +161,67 @@ export class HaproxyTarget {
     return RETRY_BACKOFF.baseMs / 2 + backoffMs(this.#failures, RETRY_BACKOFF, this.#options.random);
   }
 
+  /** Of a certificate in use that has not expired yet; a poll comes in time for all others. */
+  #msUntilExpiry(): number {
+    const expiry = this.#inUse?.expiry ?? null;
+    const leftMs = expiry === null ? 0 : msUntil(expiry, instantOf(this.#options.clock));
+    return leftMs > 0 ? leftMs : Number.POSITIVE_INFINITY;
+  }
+
   async #attempt(material: HaproxyMaterial | null, signal: AbortSignal): Promise<void> {
-    const { ask, files, maxCommandBytes, log } = this.#options;
-    const askNow: AskHaproxy = (command) => ask(command, signal);
     let fault: unknown = null;
     try {
-      const onLeftover = ({ kind, path }: { kind: string; path: string }): void =>
-        log.warn('haproxy.transaction_dropped', { consumer: this.name, kind, path });
-      await updateHaproxy({ ask: askNow, files, maxCommandBytes, onLeftover }, material, this.#ledger);
+      await this.#update(material, signal);
     } catch (error) {
       if (signal.aborted) return;
       // A process that went silent may be another one next time; after a refusal it is the same.
       if (isKedgeError(error, 'haproxy_answer_invalid')) this.#ledger.crls = null;
       fault = error;
+      if (this.#hasExpired()) await this.#replaceExpired(signal);
     }
     if (fault === null) this.#succeeded(material);
     else this.#failed(material, fault);
     for (const waiter of this.#waiters) if (waiter.material === material) waiter.settle(fault);
     for (const waiter of this.#waiters) if (waiter.material !== this.#wanted) waiter.settle(outdated());
+  }
+
+  async #update(material: HaproxyMaterial | null, signal: AbortSignal): Promise<void> {
+    const { ask, files, maxCommandBytes, clock, log } = this.#options;
+    const askNow: AskHaproxy = (command) => ask(command, signal);
+    const onLeftover = ({ kind, path }: { kind: string; path: string }): void =>
+      log.warn('haproxy.transaction_dropped', { consumer: this.name, kind, path });
+    try {
+      await updateHaproxy({ ask: askNow, files, maxCommandBytes, onLeftover }, material, this.#ledger);
+    } finally {
+      const { certificate } = this.#ledger;
+      const notAfterMs = certificate?.snapshot?.svid.notAfterMs;
+      if (certificate === null) this.#inUse = null;
+      else if (certificate !== this.#inUse?.material) {
+        const expiry = notAfterMs === undefined ? null : expiryOf(notAfterMs, instantOf(clock));
+        this.#inUse = { material: certificate, expiry };
+      }
+    }
+  }
+
+  #hasExpired(): boolean {
+    const expiry = this.#inUse?.expiry ?? null;
+    return expiry !== null && msUntil(expiry, instantOf(this.#options.clock)) <= 0;
+  }
+
+  /** The one in use has expired, and HAProxy does not take the next one: it serves nothing instead. */
+  async #replaceExpired(signal: AbortSignal): Promise<void> {
+    const { placeholder, log } = this.#options;
+    try {
+      await this.#update(placeholder, signal);
+    } catch (error) {
+      // Its CAs or CRLs were not taken; what counts is the certificate.
+      if (this.#ledger.certificate !== placeholder) {
+        log.error('haproxy.withdrawal_failed', { consumer: this.name, error: errorFields(error) });
+        return;
+      }
+    }
+    this.#loaded = null;
+    log.warn('haproxy.withdrawn', { consumer: this.name });
   }
 
   #succeeded(material: HaproxyMaterial | null): void {

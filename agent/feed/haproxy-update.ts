@@ -44,11 +44,13 @@ export interface HaproxyLedger {
   crls: MaterialPart | null;
   /** The PEM of CAs that it was given, by fingerprint: HAProxy shows no PEM. */
   authorities: ReadonlyMap<string, string>;
+  /** The material whose certificate it was last shown to have in use; null = not known. */
+  certificate: HaproxyMaterial | null;
 }
 
 /** A ledger of a HAProxy that nothing is known of. */
 export function emptyLedger(): HaproxyLedger {
-  return { processId: null, crls: null, authorities: new Map() };
+  return { processId: null, crls: null, authorities: new Map(), certificate: null };
 }
 
 /** What one update is given. */
@@ -127,7 +129,10 @@ export async function updateHaproxy(
       if (!isKedgeError(error, 'haproxy_payload_too_large', 'haproxy_reload_needed')) throw error;
     }
   });
-  await step(() => replaceCertificate(update, replace, material.certificate));
+  await step(async () => {
+    await replaceCertificate(update, replace, material.certificate);
+    ledger.certificate = material;
+  });
   await step(async () => {
     const { isUsed } = await replaceAuthorities(update, replace, () => material.authorities);
     if (!isUsed) throw verifiesNobody(files.authorities);
@@ -147,6 +152,7 @@ async function meetProcess(
 ): Promise<void> {
   ledger.processId = null;
   ledger.crls = null;
+  ledger.certificate = null;
   for (const file of allFiles(update.files)) await dropLeftover(update, file);
   if (isOld) await checkCrtList(update);
   ledger.processId = id;

@@ -14,7 +14,8 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../host/errno.ts';
-import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { readSmallFile } from '../../host/small-file.ts';
+import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
 import { makeFolder } from '../folder.ts';
 
 /** One file of a set that changes as a whole. */
@@ -45,7 +46,17 @@ export interface SnapshotFolderOptions {
 const UNCHANGED = -1;
 const CURRENT = '..data';
 const NEXT = '..data_tmp';
+/** Beside the files of a version: when they are of no more use, so that who cannot read the key can tell. */
+const NOT_AFTER = '.not-after';
+const NOT_AFTER_BYTES = 32;
 const VERSION_FOLDER = /^\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.[0-9a-f]{8}$/;
+
+/** A set of files, and until when it is of use. */
+export interface SnapshotContent {
+  readonly files: readonly SnapshotFile[];
+  /** Milliseconds since the Unix epoch; null = for ever. */
+  readonly notAfterMs: number | null;
+}
 
 /**
  * A folder whose files change all at once, laid out as the kubelet lays out its volumes:
@@ -57,9 +68,15 @@ const VERSION_FOLDER = /^\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.[0-9a-f]{8}$/;
  * A reader that opens several files by their stable names may meet the change between two opens. It sees one
  * version whole when it opens `..data` once and reads below it, when it reads the one-file credential bundle, or
  * when it reads at the hook, since nothing changes while a hook runs.
+ *
+ * Concurrency: what is asked for is done one after the other, in the order in which it was asked. A signal that is
+ * aborted before its turn keeps a call from doing anything; it then rejects with the signal's reason. One that is
+ * aborted later does nothing: a folder is never left half changed.
  */
 export class SnapshotFolder {
   readonly #options: SnapshotFolderOptions;
+  /** Ends, never rejecting, when all that was asked for so far is done. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: SnapshotFolderOptions) {
     this.#options = options;
@@ -71,7 +88,26 @@ export class SnapshotFolder {
   }
 
   /**
-   * Makes `files` the content. Throws `file_unwritable`; then the version before is still the content. What a crash
+   * Until when the content is of use, as {@link SnapshotContent} says it: null = for ever; 0 = there is content, and
+   * nothing that says how long; undefined = there is no content. Throws `file_unwritable`.
+   */
+  async contentNotAfterMs(): Promise<number | null | undefined> {
+    return await this.#inTurn(undefined, async () => {
+      const { path } = this.#options;
+      if ((await lstat(join(path, CURRENT)).catch(() => null)) === null) return undefined;
+      try {
+        const bytes = await readSmallFile(join(path, CURRENT, NOT_AFTER), NOT_AFTER_BYTES, 'expiry');
+        const text = Buffer.from(bytes).toString('latin1');
+        return text === 'never\n' ? null : /^\d{1,15}\n$/.test(text) ? Number(text) : 0;
+      } catch (error) {
+        if (!isKedgeError(error)) throw error;
+        return 0;
+      }
+    });
+  }
+
+  /**
+   * Makes `content` the content. Throws `file_unwritable`; then the version before is still the content. What a crash
    * leaves is removed by the next call.
    *
    *  1. refuse where a stable name is taken by a file that is not ours
@@ -81,14 +117,15 @@ export class SnapshotFolder {
    *  5. rename `..data_tmp` over `..data`: readers see the new version from here
    *  6. remove stable names that this version does not have, sync
    */
-  async replace(files: readonly SnapshotFile[], nowMs: number): Promise<void> {
+  async replace({ files, notAfterMs }: SnapshotContent, nowMs: number, signal?: AbortSignal): Promise<void> {
     const { path, names } = this.#options;
-    await this.#guarded(async () => {
+    const notAfter = { name: NOT_AFTER, bytes: Buffer.from(`${notAfterMs ?? 'never'}\n`), mode: 0o644 };
+    await this.#inTurn(signal, async () => {
       await makeFolder(path, 0o755);
       const taken = await this.#linksInPlace(names);
-      await this.removeOld();
+      await this.#removeOld();
       const version = `..${timestamp(nowMs)}.${randomBytes(4).toString('hex')}`;
-      await this.#writeVersion(join(path, version), files);
+      await this.#writeVersion(join(path, version), [...files, notAfter]);
       for (const { name } of files)
         if (!taken.has(name)) await symlink(join(CURRENT, name), join(path, name));
       await symlink(version, join(path, NEXT));
@@ -101,24 +138,15 @@ export class SnapshotFolder {
 
   /** Removes every version but the current one, and what a crash left. */
   async removeOld(): Promise<void> {
-    const { path } = this.#options;
-    await this.#guarded(async () => {
-      const current = await readlink(join(path, CURRENT)).catch(() => null);
-      for (const entry of await this.#entries()) {
-        if (entry.name === NEXT) await unlink(join(path, NEXT));
-        else if (entry.isDirectory() && VERSION_FOLDER.test(entry.name) && entry.name !== current) {
-          await rm(join(path, entry.name), { recursive: true, force: true });
-        }
-      }
-    });
+    await this.#inTurn(undefined, () => this.#removeOld());
   }
 
   /** Removes the content, in one instant for the readers, and then everything of ours. */
-  async clear(): Promise<void> {
+  async clear(signal?: AbortSignal): Promise<void> {
     const { path, names } = this.#options;
-    await this.#guarded(async () => {
+    await this.#inTurn(signal, async () => {
       await rm(join(path, CURRENT), { force: true });
-      await this.removeOld();
+      await this.#removeOld();
       const entries = await this.#entries();
       for (const name of names) {
         if (entries.some((entry) => entry.name === name) && (await isOurs(join(path, name), name))) {
@@ -127,6 +155,17 @@ export class SnapshotFolder {
       }
       if (entries.length > 0) await syncFolder(path);
     });
+  }
+
+  async #removeOld(): Promise<void> {
+    const { path } = this.#options;
+    const current = await readlink(join(path, CURRENT)).catch(() => null);
+    for (const entry of await this.#entries()) {
+      if (entry.name === NEXT) await unlink(join(path, NEXT));
+      else if (entry.isDirectory() && VERSION_FOLDER.test(entry.name) && entry.name !== current) {
+        await rm(join(path, entry.name), { recursive: true, force: true });
+      }
+    }
   }
 
   async #linksInPlace(names: readonly string[]): Promise<Set<string>> {
@@ -189,9 +228,19 @@ export class SnapshotFolder {
     await handle.sync();
   }
 
-  async #guarded(action: () => Promise<void>): Promise<void> {
+  /** Runs `action` when all that was asked for before is done. */
+  #inTurn<T>(signal: AbortSignal | undefined, action: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(() => {
+      signal?.throwIfAborted();
+      return this.#guarded(action);
+    });
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  async #guarded<T>(action: () => Promise<T>): Promise<T> {
     try {
-      await action();
+      return await action();
     } catch (error) {
       if (error instanceof KedgeError) throw error;
       const why = errnoOf(error) ?? 'unknown error';

@@ -213,8 +213,8 @@ describe('a files feed that cannot have its folder', () => {
   it('because it is full: file_unwritable, the version before stays, and nothing half written', async (t) => {
     const folder = join(temporaryFolder(t), 'full');
     mkdirSync(folder);
-    // Seven pages: a version fits, and the one after it only when nothing else is there.
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=28k', 'kedge-test', folder]);
+    // Eight pages: a version fits, and the one after it only when nothing else is there.
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=32k', 'kedge-test', folder]);
     if (mounted.status !== 0) {
       t.skip('a small file system can be mounted by root alone');
       return;

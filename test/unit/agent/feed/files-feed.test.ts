@@ -369,12 +369,42 @@ describe('the files feed', () => {
       await feed.close();
     });
 
-    it('removes them at once when they cannot be read', async () => {
+    for (const [what, text] of [
+      ['is rubbish', 'rubbish'],
+      ['is empty', ''],
+      ['is cut off', '17'],
+      ['is longer than a time can be', '1'.repeat(64)],
+    ] as const) {
+      it(`removes them at once when what says how long they are good ${what}`, async () => {
+        const folder = newFolder();
+        await (await open(folder)).publish(first, signal);
+        writeFileSync(join(folder, '..data', '.not-after'), text);
+        await open(folder);
+        assert.deepEqual(readdirSync(folder), []);
+      });
+    }
+
+    it('says to everybody how long they are good: the key may be readable by another user alone', async () => {
       const folder = newFolder();
       await (await open(folder)).publish(first, signal);
-      writeFileSync(join(folder, FILE_NAMES.chain), 'rubbish');
-      await open(folder);
-      assert.deepEqual(readdirSync(folder), []);
+      const path = join(folder, '..data', '.not-after');
+      assert.equal(readFileSync(path, 'utf8'), `${first.svid.notAfterMs}\n`);
+      assert.equal(statSync(path).mode & 0o777, 0o644);
+    });
+
+    it('never takes away what is published in the moment in which they expire', async () => {
+      for (let i = 0; i < 20; i += 1) {
+        const folder = newFolder();
+        await (await open(folder)).publish(first, signal);
+        const clock = new ManualClock(first.svid.notAfterMs - 1);
+        const feed = await open(folder, { clock });
+        // Neither waits for the other: the removal is asked for before, beside or after the publication.
+        const expiring = clock.advance(i % 3);
+        await feed.publish(second, signal);
+        await expiring;
+        assert.equal(serialIn(folder), Buffer.from(second.svid.serialNumber).toString('hex'));
+        await feed.close();
+      }
     });
 
     it('lets go of the watch over them with the first publication', async () => {

@@ -3,7 +3,6 @@ import { describe, it } from 'node:test';
 import {
   ALL_FILE_NAMES,
   BUNDLE_DOCUMENT,
-  CHAIN_FILE_NAMES,
   FILES_PRESET_NAMES,
   isSecret,
   presetOf,
@@ -19,10 +18,9 @@ describe('the presets of the files feed', () => {
       for (const file of names) assert.match(file, /^[a-z][a-z-]*\.[a-z]+$/);
     });
 
-    it(`${name} has the key, the anchors, and a file by which the SVID of an earlier agent is found`, () => {
+    it(`${name} has the key and the anchors`, () => {
       assert.ok(files.some(({ content }) => isSecret(content)));
       assert.ok(files.some(({ content }) => content === 'authorities'));
-      assert.ok(files.some((file) => CHAIN_FILE_NAMES.includes(file.name)));
     });
 
     it(`${name} lets the owner read the key, and never everybody where it says what the server accepts`, () => {
