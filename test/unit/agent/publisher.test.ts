@@ -206,6 +206,15 @@ describe('the publisher of a feed', () => {
     assert.deepEqual(feed.log, ['publish 1', 'publish 2', 'withdraw']);
   });
 
+  it('withdraws on time although the feed does not heed the signal of its publication', async () => {
+    publisher.offer(publication(1, 1_000));
+    await settle();
+    feed.onPublish = () => new Promise(() => {});
+    publisher.offer(publication(2));
+    await clock.advance(1_000);
+    assert.deepEqual(feed.log, ['publish 1', 'publish 2', 'withdraw']);
+  });
+
   it('leaves files whose hook failed in place until their own expiry', async () => {
     publisher.offer(publication(1, 1_000));
     await settle();
