@@ -33,9 +33,6 @@ export type KeyFormat = (typeof KEY_FORMATS)[number];
 /** Contents that a private key is part of. */
 const SECRET_CONTENTS: readonly FileContent[] = ['key', 'key-and-chain', 'chain-and-key', 'sds-certificate'];
 
-/** Contents that hold the own certificate in the form of PEM. */
-const CHAIN_CONTENTS: readonly FileContent[] = ['chain', 'key-and-chain', 'chain-and-key'];
-
 /** One file of a preset. */
 export interface PresetFile {
   readonly name: string;
