@@ -240,7 +240,9 @@ export class HaproxyTarget {
     const { log, onChange } = this.#options;
     this.#failures += 1;
     const errorCode = isKedgeError(error) ? error.code : 'feed_failed';
-    const isStillInUse = STILL_IN_USE.has(errorCode);
+    // Of a withdrawal only the CAs wait for a reload: the SVID is out of use.
+    const isWithdrawn = errorCode === 'haproxy_reload_needed' && material?.snapshot === null;
+    const isStillInUse = STILL_IN_USE.has(errorCode) && !isWithdrawn;
     const changed = this.#errorCode !== errorCode || (this.#loaded !== null && !isStillInUse);
     this.#errorCode = errorCode;
     if (!isStillInUse) this.#loaded = null;

@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { after, describe, it, type TestContext } from 'node:test';
 import fc from 'fast-check';
+import { readDeltaRequest, readSotwRequest, type SotwRequest } from '../../agent/feed/sds-request.ts';
 import { verifyJwt } from '../../ca/attest/jwt.ts';
 import { parseTrustState } from '../../ca/authority/trust-state-codec.ts';
 import { parsePolicy } from '../../ca/issue/policy-file.ts';
@@ -16,12 +17,21 @@ import { parseCertificate } from '../../pki/certificate.ts';
 import { parseCrl } from '../../pki/crl.ts';
 import { buildCsr } from '../../pki/csr-builder.ts';
 import { type Csr, parseCsr, verifyProofOfPossession } from '../../pki/csr.ts';
+import { LIMITS } from '../../pki/limits.ts';
 import { decodePem, encodePem } from '../../pki/pem.ts';
 import { SpiffeId, TrustDomain } from '../../pki/spiffe-id.ts';
 import { spoiltDer } from '../support/der-tree.ts';
 import { spoilt, spoiltText } from '../support/mutation.ts';
 import { fuzz, type FuzzTally } from './run-fuzz.ts';
-import { bundleSeeds, certificateSeeds, crlSeeds, jwtSeeds, POLICY_SEED, trustStateSeeds } from './seeds.ts';
+import {
+  bundleSeeds,
+  certificateSeeds,
+  crlSeeds,
+  discoveryRequestSeeds,
+  jwtSeeds,
+  POLICY_SEED,
+  trustStateSeeds,
+} from './seeds.ts';
 
 /** Half of it spoilt byte by byte, half element by element. */
 const hostileDer = (seeds: readonly Uint8Array[]): fc.Arbitrary<Uint8Array> =>
@@ -179,6 +189,43 @@ describe('the parsers, fed with hostile input', () => {
 
   it('trust state: refuses or reads', async (t) => {
     report(t, fuzz(5_000, spoilt(await trustStateSeeds()), parseTrustState));
+  });
+
+  it('SDS request: refuses, or reads what is bounded and fit for a log', (t) => {
+    const seeds = discoveryRequestSeeds();
+    const check = (
+      { node, nack }: Pick<SotwRequest, 'node' | 'nack'>,
+      ...names: ReadonlySet<string>[]
+    ): void => {
+      assert.match(node?.name ?? '', /^[!-~]{0,56}$/);
+      assert.match(nack ?? '', /^[ -~]{0,203}$/);
+      for (const set of names) {
+        assert.ok(set.size <= LIMITS.sdsResourceNames && !set.has(''));
+        assert.ok([...set].join('').length <= LIMITS.sdsNamesChars);
+      }
+    };
+    const isDisabled = false;
+    report(
+      t,
+      fuzz(
+        10_000,
+        spoilt(seeds.sotw),
+        (bytes) => readSotwRequest(bytes, isDisabled),
+        (_bytes, request) => check(request, request.names),
+      ),
+    );
+    report(
+      t,
+      fuzz(
+        10_000,
+        spoilt(seeds.delta),
+        (bytes) => readDeltaRequest(bytes, isDisabled),
+        (_bytes, request) => {
+          check(request, request.subscribe, request.unsubscribe);
+          assert.ok(request.initialVersions.size <= LIMITS.sdsResourceNames);
+        },
+      ),
+    );
   });
 
   it('arbitrary text as any of them: refuses', (t) => {

@@ -8,7 +8,13 @@ import { formatBundleDocument } from '../../pki/bundle-document.ts';
 import { toHex } from '../../pki/bytes.ts';
 import { parseCertificate } from '../../pki/certificate.ts';
 import { createCrl } from '../../pki/crl-builder.ts';
+import type { NodeMetadata } from '../../proto/gen/envoy/config/core/v3/base.ts';
+import {
+  DeltaDiscoveryRequest,
+  DiscoveryRequest,
+} from '../../proto/gen/envoy/service/discovery/v3/discovery.ts';
 import { type Hierarchy, newHierarchy } from '../support/hierarchy.ts';
+import { deltaDiscoveryRequest, discoveryRequest, ENVOY_NODE } from '../support/sds-client.ts';
 
 const NOT_BEFORE_MS = Date.UTC(2026, 0, 1);
 const DAY_MS = 86_400_000;
@@ -98,6 +104,42 @@ deny:
   - namespace: gone
     reason: decommissioned
 `;
+
+/** Requests of both SDS protocols, with one of everything; a metadata that says how validation contexts are written. */
+export function discoveryRequestSeeds(): { sotw: Uint8Array[]; delta: Uint8Array[] } {
+  const fields: NodeMetadata['fields'] = {
+    disable_spiffe_cert_validation: { kind: { $case: 'stringValue', value: 'true' } },
+  };
+  const node = { ...ENVOY_NODE, metadata: { fields } };
+  const errorDetail = { code: 13, message: 'Failed to load certificate chain', details: [] };
+  const names = ['default', 'ROOTCA', 'ALL', 'spiffe://example.org', '*'];
+  const version = 'a'.repeat(32);
+  const sotw = [
+    discoveryRequest(),
+    discoveryRequest({ node, resourceNames: names }),
+    discoveryRequest({
+      node: ENVOY_NODE,
+      resourceNames: names,
+      versionInfo: '3',
+      responseNonce: '0011223344556677',
+    }),
+    discoveryRequest({ resourceNames: names, responseNonce: '0011223344556677', errorDetail }),
+  ];
+  const delta = [
+    deltaDiscoveryRequest(),
+    deltaDiscoveryRequest({ node, resourceNamesSubscribe: names }),
+    deltaDiscoveryRequest({
+      resourceNamesSubscribe: ['default'],
+      resourceNamesUnsubscribe: ['ROOTCA'],
+      initialResourceVersions: { default: version, ROOTCA: 'not ours' },
+    }),
+    deltaDiscoveryRequest({ responseNonce: '0011223344556677', errorDetail }),
+  ];
+  return {
+    sotw: sotw.map((request) => DiscoveryRequest.encode(request).finish()),
+    delta: delta.map((request) => DeltaDiscoveryRequest.encode(request).finish()),
+  };
+}
 
 /** A stored trust state with an anchor and an issuer. */
 export async function trustStateSeeds(): Promise<Uint8Array[]> {

@@ -3,10 +3,13 @@
  * what an agent that was killed leaves behind, and the rotation of an agent that runs as an operator runs it.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import { connect } from 'node:tls';
+import type { HaproxyAddress } from '../../agent/feed/haproxy-connection.ts';
 import { HaproxyFeed } from '../../agent/feed/haproxy-feed.ts';
 import type { IdentitySnapshot } from '../../agent/snapshot.ts';
 import { socketTarget } from '../../cli/endpoint-socket.ts';
@@ -47,11 +50,24 @@ interface Site {
   readonly first: IdentitySnapshot;
 }
 
-async function openFeed(t: TestContext, files: string, socket: string, crls = false): Promise<HaproxyFeed> {
+async function openFeed(
+  t: TestContext,
+  files: string,
+  ...addresses: readonly HaproxyAddress[]
+): Promise<HaproxyFeed> {
+  return await openFeedWith(t, files, addresses, false);
+}
+
+async function openFeedWith(
+  t: TestContext,
+  files: string,
+  addresses: readonly HaproxyAddress[],
+  crls: boolean,
+): Promise<HaproxyFeed> {
   const feed = await HaproxyFeed.open({
     folder: files,
     keyMode: 0o600,
-    addresses: [{ path: socket }],
+    addresses,
     crls,
     serverLinesOnly: false,
     timeoutMs: 1_000,
@@ -69,7 +85,7 @@ async function openFeed(t: TestContext, files: string, socket: string, crls = fa
 async function site(t: TestContext, crls = false): Promise<Site> {
   const folder = temporaryFolder(t);
   const [files, home] = [join(folder, 'files'), join(folder, 'haproxy')];
-  const feed = await openFeed(t, files, socketPathOf(home), crls);
+  const feed = await openFeedWith(t, files, [{ path: socketPathOf(home) }], crls);
   const factory = await SnapshotFactory.make(Date.now());
   const first = await factory.snapshot(1);
   if (isBefore3) await expectRejection('haproxy_unreachable', feed.publish(first, signal));
@@ -122,6 +138,16 @@ function get(port: number, agent: Agent): Promise<string> {
     sent.on('error', reject);
     sent.end();
   });
+}
+
+/** Serial number of the certificate that is presented at a port, hex in capitals. Who asks has none. */
+async function serialAt(port: number): Promise<string> {
+  const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false });
+  socket.on('error', () => {});
+  await once(socket, 'secureConnect');
+  const certificate = socket.getPeerX509Certificate();
+  socket.destroy();
+  return certificate?.serialNumber ?? '';
 }
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex').toUpperCase();
@@ -230,16 +256,61 @@ describe('HAProxy on its runtime API', { skip: haproxySkip }, () => {
     const payload = readFileSync(join(files, 'svid.pem'), 'utf8');
     assert.match(await haproxy.ask(`set ssl cert ${files}/svid.pem <<\n${payload}`), /Transaction created/);
     assert.equal((await haproxy.openTransactions()).length, 1);
-    await openFeed(t, files, haproxy.socketPath);
+    await openFeed(t, files, { path: haproxy.socketPath });
     await until('the transaction is gone', async () => (await haproxy.openTransactions()).length === 0);
+  });
+
+  it('brings each rotation to several HAProxys, by Unix sockets and by a port of loopback, one of them away', async (t) => {
+    const folder = temporaryFolder(t);
+    const [files, adminPort] = [join(folder, 'files'), await freePort()];
+    const homes = ['a', 'b', 'c'].map((name) => join(folder, name));
+    const unixSockets = homes.slice(0, 2).map((home) => ({ path: socketPathOf(home) }));
+    const feed = await openFeed(t, files, ...unixSockets, { host: '127.0.0.1', port: adminPort });
+    const factory = await SnapshotFactory.make(Date.now());
+    const first = await factory.snapshot(1);
+    await expectRejection('haproxy_unreachable', feed.publish(first, signal));
+    const ports = await Promise.all(homes.map(() => freePort()));
+    const haproxys: RunningHaproxy[] = [];
+    for (const [index, home] of homes.entries()) {
+      const sections = `frontend in\n  bind 127.0.0.1:${ports[index]} ${bindOptions(files)}\n  http-request return status 200 content-type text/plain lf-string served\n`;
+      // The agent is told of the third one's port alone.
+      const global = index < 2 ? '' : `stats socket ipv4@127.0.0.1:${adminPort} level admin`;
+      haproxys.push(await RunningHaproxy.start(t, { folder: home, sections, global }));
+    }
+    const loaded = (): unknown[] => feed.consumers().map((consumer) => consumer.loaded?.generation ?? null);
+    const serials = (): Promise<string[]> => Promise.all(ports.map((port) => serialAt(port)));
+    assert.deepEqual(
+      feed.consumers().map(({ name }) => name.slice(-12)),
+      ['a/admin.sock', 'b/admin.sock', `127.0.0.1:${adminPort}`.slice(-12)],
+    );
+    for (let generation = 2; generation <= 6; generation += 1) {
+      const snapshot = await factory.snapshot(generation);
+      await feed.publish(snapshot, signal);
+      assert.deepEqual(loaded(), [generation, generation, generation]);
+      const serial = hexOf(snapshot.svid.serialNumber);
+      assert.deepEqual(await serials(), [serial, serial, serial]);
+    }
+    await haproxys[0]?.stop('SIGKILL');
+    const last = await factory.snapshot(7);
+    await expectRejection('haproxy_unreachable', feed.publish(last, signal));
+    assert.deepEqual(loaded(), [null, 7, 7]);
+    assert.deepEqual(
+      feed.consumers().map(({ errorCode }) => errorCode),
+      ['haproxy_unreachable', null, null],
+    );
+    await haproxys[0]?.restart();
+    await until('the first is loaded again', () => loaded()[0] === 7);
+    const serial = hexOf(last.svid.serialNumber);
+    assert.deepEqual(await serials(), [serial, serial, serial]);
+    for (const haproxy of haproxys) assert.deepEqual(await haproxy.openTransactions(), []);
   });
 
   it('refuses with words a socket that is not of level admin, and a configuration that names other files', async (t) => {
     const folder = temporaryFolder(t);
     const [files, home] = [join(folder, 'files'), join(folder, 'haproxy')];
     const other = join(folder, 'other');
-    const feed = await openFeed(t, files, socketPathOf(home));
-    await openFeed(t, other, join(folder, 'none.sock'));
+    const feed = await openFeed(t, files, { path: socketPathOf(home) });
+    await openFeed(t, other, { path: join(folder, 'none.sock') });
     const [snapshot, port] = [await (await SnapshotFactory.make(Date.now())).snapshot(), await freePort()];
     const sections = (path: string): string => `frontend in\n  bind 127.0.0.1:${port} ${bindOptions(path)}\n`;
     const operator = await RunningHaproxy.start(t, {
