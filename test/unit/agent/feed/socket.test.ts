@@ -171,6 +171,64 @@ describe('claiming a Unix socket', () => {
     assert.equal(await talk(path), 'hello');
   });
 
+  describe('where there is a socket of another owner', () => {
+    const skip = process.geteuid?.() === 0 ? false : 'only root can leave a socket of another owner';
+    const others: readonly {
+      name: string;
+      /** Of the socket, and of the folder that it is in. */
+      socketMode: number;
+      folderMode: number;
+      isLive: boolean;
+      code: 'socket_path_invalid' | 'socket_in_use';
+    }[] = [
+      {
+        name: 'that is live and lets nobody in',
+        socketMode: 0o600,
+        folderMode: 0o777,
+        isLive: true,
+        code: 'socket_path_invalid',
+      },
+      {
+        name: 'that is live and lets everybody in',
+        socketMode: 0o666,
+        folderMode: 0o777,
+        isLive: true,
+        code: 'socket_in_use',
+      },
+      {
+        name: 'that is stale and lets nobody in',
+        socketMode: 0o600,
+        folderMode: 0o777,
+        isLive: false,
+        code: 'socket_path_invalid',
+      },
+      {
+        name: 'that is stale, in a folder like /tmp',
+        socketMode: 0o666,
+        folderMode: 0o1777,
+        isLive: false,
+        code: 'socket_path_invalid',
+      },
+    ];
+    for (const { name, socketMode, folderMode, isLive, code } of others) {
+      it(`${name}: ${code}, and it is left alone`, { skip }, async () => {
+        const parent = newPath();
+        const path = join(parent, 'agent.sock');
+        chmodSync(folder, 0o755);
+        mkdirSync(parent);
+        if (isLive) await claim(path);
+        else leaveStaleSocket(path);
+        chmodSync(path, socketMode);
+        chmodSync(parent, folderMode);
+        const { ino } = lstatSync(path);
+        await asUnprivilegedUser(() => expectRejection(code, claim(path)));
+        assert.equal(lstatSync(path).ino, ino);
+        assert.deepEqual(readdirSync(parent), ['agent.sock']);
+        if (isLive) assert.equal(await talk(path), 'hello');
+      });
+    }
+  });
+
   it('cannot be had by a process that may not write to the folder', async () => {
     const parent = newPath();
     mkdirSync(parent);
