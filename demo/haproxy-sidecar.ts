@@ -1,6 +1,4 @@
 import { accessSync, constants, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { delimiter, join } from 'node:path';
 
 /** The file names of the agent's HAProxy feed, as `docs/feeds.md` has them. */
@@ -86,18 +84,6 @@ defaults
   timeout server 1h
 ${sections}`,
   );
-}
-
-/** A port of loopback that is free at this moment. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new TypeError('the system gave no port');
-  return address.port;
 }
 
 function isExecutable(path: string): boolean {

@@ -12,13 +12,13 @@ import type { Children } from './children.ts';
 import { EchoConnection } from './echo-connection.ts';
 import {
   anchorsIn,
-  freePort,
   haproxyOnPath,
   type SidecarPaths,
   sidecarPaths,
   writeClientSidecar,
   writeServerSidecar,
 } from './haproxy-sidecar.ts';
+import { freePort } from './free-port.ts';
 import { asWorkloadMessage, type WorkloadMessage } from './message.ts';
 
 /** The trust domain of the demo; a name that nobody can own (RFC 2606). */
