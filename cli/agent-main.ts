@@ -2,4 +2,4 @@ import { AGENT_COMMANDS, VERSION_COMMAND } from './agent-command-table.ts';
 import { runProcess } from './process-terminal.ts';
 
 /** The program of a pod: `kedge` with the commands of the agent alone, bundled into one lean file. */
-await runProcess([...AGENT_COMMANDS, VERSION_COMMAND]);
+void runProcess([...AGENT_COMMANDS, VERSION_COMMAND]);

@@ -2,4 +2,4 @@ import { COMMANDS } from './command-table.ts';
 import { runProcess } from './process-terminal.ts';
 
 /** The program `kedge`: every command. */
-await runProcess(COMMANDS);
+void runProcess(COMMANDS);

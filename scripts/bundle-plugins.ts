@@ -64,8 +64,8 @@ export const unreachable: Plugin = {
 export interface PartApart {
   /** From the root of the repository. */
   readonly entry: string;
-  /** As the program imports it. */
-  readonly file: string;
+  /** As the program asks for it. */
+  readonly name: string;
 }
 
 /**
@@ -77,14 +77,15 @@ export interface PartApart {
 export function apart(part: PartApart, root: string): Plugin {
   const source = `${root}/${part.entry}`;
   return {
-    name: 'apart',
+    name: `apart-${part.name}`,
     setup(build) {
-      const name = part.entry.slice(part.entry.lastIndexOf('/') + 1).replaceAll('.', '\\.');
-      build.onResolve({ filter: new RegExp(`/${name}$`) }, () => ({ path: part.entry, namespace: 'apart' }));
-      build.onResolve({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({ path, external: true }));
-      build.onLoad({ filter: /.*/, namespace: 'apart' }, async () => ({
+      const file = part.entry.slice(part.entry.lastIndexOf('/') + 1).replaceAll('.', '\\.');
+      const namespace = `apart-${part.name}`;
+      build.onResolve({ filter: new RegExp(`/${file}$`) }, () => ({ path: part.entry, namespace }));
+      build.onResolve({ filter: /.*/, namespace }, ({ path }) => ({ path, external: true }));
+      build.onLoad({ filter: /.*/, namespace }, async () => ({
         contents: [
-          `const part = await import(${JSON.stringify(part.file)});`,
+          `import * as part from ${JSON.stringify(part.name)};`,
           ...exportsOf('part', Object.keys((await import(source)) as object)),
         ].join('\n'),
       }));

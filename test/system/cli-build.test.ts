@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  globSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { AGENT_COMMANDS } from '../../cli/agent-command-table.ts';
 import { COMMANDS } from '../../cli/command-table.ts';
+import { compileProgram } from '../../host/code-cache.ts';
 import { KEDGE_VERSION } from '../../host/version.ts';
 import { olderNode, ROOT, RunningKedge, runKedge } from '../support/kedge-process.ts';
 
@@ -21,7 +31,7 @@ describe('the bundles of npm run build', () => {
   const codeOf = (name: string): string =>
     filesOf(first)
       .filter(
-        (file) => file.endsWith('.mjs') && (file === name || file.startsWith(name.replace('.mjs', '/'))),
+        (file) => file === name || (file.endsWith('.cjs') && file.startsWith(name.replace('.mjs', '/'))),
       )
       .map((file) => readFileSync(join(first, file), 'utf8'))
       .join('\n');
@@ -41,9 +51,14 @@ describe('the bundles of npm run build', () => {
     const files = filesOf(first);
     for (const name of [
       'kedge.mjs',
-      'kedge/x509-library.mjs',
+      'kedge/program.cjs',
+      'kedge/program.cache',
+      'kedge/x509-library.cjs',
+      'kedge/x509-library.cache',
       'kedge.licenses.txt',
       'kedge-agent.mjs',
+      'kedge-agent/program.cjs',
+      'kedge-agent/program.cache',
       'kedge-agent.licenses.txt',
     ]) {
       assert.ok(files.includes(name), name);
@@ -57,15 +72,30 @@ describe('the bundles of npm run build', () => {
   it('have a source map beside each file of code, and know no path of this machine', () => {
     for (const file of filesOf(first)) {
       assert.equal(readFileSync(join(first, file), 'utf8').includes(ROOT), false, file);
-      if (file.endsWith('.mjs') && file !== 'kedge.mjs')
-        assert.ok(existsSync(join(first, `${file}.map`)), file);
+      if (/\.[cm]js$/.test(file)) assert.ok(existsSync(join(first, `${file}.map`)), file);
+    }
+  });
+
+  it('are in characters of one byte, as their code caches are made for', () => {
+    for (const file of filesOf(first).filter((name) => name.endsWith('.cjs'))) {
+      assert.ok(
+        readFileSync(join(first, file)).every((byte) => byte < 0x80),
+        file,
+      );
+    }
+  });
+
+  it('come with code caches that the Node which built them takes', () => {
+    for (const name of ['kedge/program', 'kedge/x509-library', 'kedge-agent/program']) {
+      const [file, cacheFile] = [join(first, `${name}.cjs`), join(first, `${name}.cache`)];
+      assert.equal(compileProgram({ file, cacheFile, uid: process.geteuid?.() }).cache, 'used', name);
     }
   });
 
   const older = olderNode();
   const programs = [
     { name: 'kedge.mjs', files: ['kedge.mjs', 'kedge'], entries: COMMANDS },
-    { name: 'kedge-agent.mjs', files: ['kedge-agent.mjs'], entries: AGENT_COMMANDS },
+    { name: 'kedge-agent.mjs', files: ['kedge-agent.mjs', 'kedge-agent'], entries: AGENT_COMMANDS },
   ];
   for (const { name, files, entries } of programs) {
     it(`${name} runs without anything but ${files.join(' and ')}`, async () => {
@@ -80,6 +110,28 @@ describe('the bundles of npm run build', () => {
         assert.deepEqual([code, stdout, stderr], [0, version, '']);
       } finally {
         rmSync(alone, { recursive: true });
+      }
+    });
+
+    it(`${name} runs with a code cache that it does not take, and without a word about it`, async () => {
+      const spoiled = mkdtempSync(join(tmpdir(), 'kedge-spoiled-'));
+      try {
+        for (const file of files) cpSync(join(first, file), join(spoiled, file), { recursive: true });
+        const cache = join(spoiled, name.replace('.mjs', ''), 'program.cache');
+        const program = { program: join(spoiled, name) };
+        const want = [0, `kedge ${KEDGE_VERSION} (node ${process.versions.node})\n`, ''];
+        const kinds = [
+          () => chmodSync(cache, 0o666),
+          () => writeFileSync(cache, readFileSync(cache).fill(0, 4_096), { mode: 0o644 }),
+          () => rmSync(cache),
+        ];
+        for (const spoil of kinds) {
+          spoil();
+          const { code, stdout, stderr } = await runKedge(['version'], program);
+          assert.deepEqual([code, stdout, stderr], want);
+        }
+      } finally {
+        rmSync(spoiled, { recursive: true });
       }
     });
 
