@@ -13,6 +13,7 @@ import { registerDistributionMetrics } from './distribution/distribution-metrics
 import { NamespaceBundles } from './distribution/namespace-bundles.ts';
 import { ClusterFleet } from './fleet/cluster-fleet.ts';
 import type { KnownTrust } from './fleet/counted-report.ts';
+import type { Fleet } from './fleet/fleet.ts';
 import type { FleetView } from './fleet/fleet-view.ts';
 import { PeerReports } from './fleet/peer-reports.ts';
 import { PodTracker } from './fleet/pod-tracker.ts';
@@ -39,7 +40,7 @@ export interface ClusterOptions {
 /** What a {@link Cluster} is told of the CA that it is part of. */
 export interface ClusterCa {
   /** What was issued by and reported to this process. */
-  readonly local: FleetView;
+  readonly local: Fleet;
   /** Null while no trust state was read. */
   readonly trust: () => KnownTrust | null;
 }

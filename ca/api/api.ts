@@ -101,7 +101,8 @@ export class CaApi {
       renewalsDue: () =>
         renewalsDue(
           engine.current().state,
-          coverageOf(liveFleet.instances(), clock.now()),
+          // Each replica paces those that are connected to it: together they can serve as many as they ask.
+          coverageOf(fleet.instances(), clock.now()),
           clock.now(),
           config.limits.renewalsPerSecond,
         ),

@@ -1,6 +1,7 @@
 import type { Clock } from '../../host/clock.ts';
 import { countedInstance, type KnownTrust } from './counted-report.ts';
 import { instanceKey, joinFleet } from './fleet-join.ts';
+import type { Fleet } from './fleet.ts';
 import type { FleetView } from './fleet-view.ts';
 import { type FleetInstance, isLive } from './instance.ts';
 import type { PeerReports } from './peer-reports.ts';
@@ -12,7 +13,7 @@ export interface ClusterFleetOptions {
   /** The name of the cluster, as attestation gives it to the instances of its pods. */
   readonly cluster: string;
   /** What was issued by and reported to this process. */
-  readonly local: FleetView;
+  readonly local: Fleet;
   readonly pods: PodTracker;
   readonly peers: PeerReports;
   /** What reports of others are held against; null while no trust state was read. */
@@ -26,6 +27,11 @@ export interface ClusterFleetOptions {
 /** The {@link FleetView} of a replica in a cluster: its own reports, those of the other replicas, and the pods. */
 export class ClusterFleet implements FleetView {
   readonly #options: ClusterFleetOptions;
+  /** The last join, and all that it was made of: with tens of thousands of instances one takes a while. */
+  #joined: { readonly of: readonly unknown[]; readonly instances: readonly FleetInstance[] } = {
+    of: [],
+    instances: [],
+  };
 
   constructor(options: ClusterFleetOptions) {
     this.#options = options;
@@ -37,11 +43,19 @@ export class ClusterFleet implements FleetView {
   }
 
   instances(): readonly FleetInstance[] {
-    const { cluster, local, pods, peers, trust, spiffeIdOf, maxSvidTtlMs } = this.#options;
+    const { local, pods, peers, trust } = this.#options;
     const known = trust();
-    const others = peers
-      .instances()
-      .map((instances) => instances.map((instance) => countedInstance(instance, known)));
+    const reports = peers.instances();
+    const of = [known, local.version, pods.version, ...reports];
+    if (of.length !== this.#joined.of.length || of.some((part, i) => part !== this.#joined.of[i])) {
+      this.#joined = { of, instances: this.#join(known, reports) };
+    }
+    return this.#joined.instances;
+  }
+
+  #join(known: KnownTrust | null, reports: readonly (readonly FleetInstance[])[]): readonly FleetInstance[] {
+    const { cluster, local, pods, spiffeIdOf, maxSvidTtlMs } = this.#options;
+    const others = reports.map((instances) => instances.map((instance) => countedInstance(instance, known)));
     return joinFleet({
       cluster,
       reported: [local.instances(), ...others],

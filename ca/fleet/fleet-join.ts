@@ -38,22 +38,24 @@ export interface PodSighting {
 export function joinFleet(sources: FleetSources): readonly FleetInstance[] {
   const { cluster, reported, pods, gone } = sources;
   const joined = new Map<string, FleetInstance>();
-  for (const instance of reported.flat()) {
-    const key = instanceKey(instance);
-    const known = joined.get(key);
-    joined.set(key, known === undefined ? instance : mergedInstance(known, instance));
+  const elsewhere = new Map<string, FleetInstance>();
+  for (const instances of reported) {
+    for (const instance of instances) {
+      // Within its own cluster the UID is enough, and spares building a key for each of tens of thousands.
+      const [map, key] =
+        instance.cluster === cluster ? [joined, instance.id] : [elsewhere, instanceKey(instance)];
+      const known = map.get(key);
+      map.set(key, known === undefined ? instance : mergedInstance(known, instance));
+    }
   }
-  for (const [key, instance] of joined) {
-    if (instance.cluster !== cluster) continue;
-    const sighting = pods.get(instance.id);
-    joined.set(key, withPod(instance, sighting?.pod, gone.has(instance.id)));
+  for (const [uid, instance] of joined) {
+    joined.set(uid, withPod(instance, pods.get(uid)?.pod, gone.has(uid)));
   }
-  for (const sighting of pods.values()) {
-    const key = instanceKey({ cluster, id: sighting.pod.uid });
-    const counts = mayRun(sighting.pod) && !gone.has(sighting.pod.uid);
-    if (counts && !joined.has(key)) joined.set(key, unheard(sighting, sources));
+  for (const [uid, sighting] of pods) {
+    const counts = mayRun(sighting.pod) && !gone.has(uid);
+    if (counts && !joined.has(uid)) joined.set(uid, unheard(sighting, sources));
   }
-  return [...joined.values()];
+  return [...joined.values(), ...elsewhere.values()];
 }
 
 /** One key for each instance over all clusters. */

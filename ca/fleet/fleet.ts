@@ -35,11 +35,17 @@ export class Fleet implements FleetView {
   readonly #options: FleetOptions;
   /** Ordered by when an instance was first heard of. */
   readonly #instances = new Map<string, FleetInstance>();
+  #version = 0;
   /** The newest session of each connected instance. */
   readonly #sessions = new Map<string, FleetSession>();
 
   constructor(options: FleetOptions) {
     this.#options = options;
+  }
+
+  /** Another number after each change. */
+  get version(): number {
+    return this.#version;
   }
 
   /** How many instances are remembered. */
@@ -93,10 +99,12 @@ export class Fleet implements FleetView {
   /** Forgets the instances that hold nothing any more. */
   prune(nowMs: number): void {
     const trust = this.#options.trust();
+    const before = this.#instances.size;
     for (const [key, instance] of this.#instances) {
       if (!instance.connected && !isLive(countedInstance(instance, trust), nowMs))
         this.#instances.delete(key);
     }
+    if (this.#instances.size !== before) this.#version += 1;
   }
 
   #known(instance: WorkloadInstance, spiffeId: string, nowMs: number): FleetInstance {
@@ -122,6 +130,7 @@ export class Fleet implements FleetView {
     if (!this.#instances.has(key) && this.#instances.size >= this.#options.maxInstances)
       this.#makeRoom(nowMs);
     this.#instances.set(key, instance);
+    this.#version += 1;
   }
 
   #makeRoom(nowMs: number): void {
@@ -138,6 +147,7 @@ export class Fleet implements FleetView {
       .toSorted((a, b) => Math.sign(a.endsMs - b.endsMs) || a.lastSeenMs - b.lastSeenMs)
       .slice(0, Math.ceil(this.#options.maxInstances / 100));
     for (const { key } of victims) this.#instances.delete(key);
+    this.#version += 1;
     this.#options.log.warn('fleet.full', {
       instances: this.#options.maxInstances,
       forgotten: victims.length,

@@ -42,6 +42,7 @@ export class PodTracker {
   readonly #sightings = new Map<string, PodSighting>();
   /** UID -> when it was seen to be gone, on the monotonic clock; oldest first. */
   readonly #gone = new Map<string, number>();
+  #version = 0;
   readonly #perNamespace = new Map<string, number>();
   /** Those without the label that were looked up last, so that others get their turn. */
   #checked = new Set<string>();
@@ -65,6 +66,11 @@ export class PodTracker {
       random,
       log,
     });
+  }
+
+  /** Another number after each change. */
+  get version(): number {
+    return this.#version;
   }
 
   /** By UID. */
@@ -93,6 +99,7 @@ export class PodTracker {
   }
 
   #see(pod: WorkloadPod): void {
+    this.#version += 1;
     const known = this.#sightings.get(pod.uid);
     this.#sightings.set(pod.uid, { pod, sinceMs: known?.sinceMs ?? this.#options.clock.now() });
     if (known === undefined) this.#count(pod.namespace, 1);
@@ -105,6 +112,7 @@ export class PodTracker {
 
   #bury(uid: string): void {
     const nowMs = this.#options.clock.monotonic();
+    this.#version += 1;
     this.#gone.delete(uid);
     this.#gone.set(uid, nowMs);
     for (const [oldest, atMs] of this.#gone) {

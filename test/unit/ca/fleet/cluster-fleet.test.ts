@@ -32,7 +32,8 @@ class Cluster {
     const { api, clock, log } = this;
     const random = systemRandom;
     const issuers = [{ id: ISSUER, notAfterMs: clock.now() + 30 * TTL_MS }];
-    const trust = () => ({ sequence: 5, issuers });
+    const known = { sequence: 5, issuers };
+    const trust = () => known;
     const name = reportName(replica);
     const local = new Fleet({ maxInstances: 1_000, trust, log });
     const pods = new PodTracker({ api, clock, random, log });
@@ -124,6 +125,28 @@ class Cluster {
 }
 
 describe('the fleet of a cluster', () => {
+  it('is put together anew when something changed, and only then', async (t) => {
+    const cluster = new Cluster(t);
+    const uid = await cluster.pod('cart-1');
+    const [a, b] = [cluster.replica('ca-0'), cluster.replica('ca-1')];
+    await cluster.clock.advance(20_000);
+    const seen = [b.fleet.instances()];
+    assert.equal(b.fleet.instances(), seen[0]);
+    a.agent(uid, 'cart-1').report(5);
+    await cluster.clock.advance(20_000);
+    seen.push(b.fleet.instances());
+    await cluster.pod('cart-2');
+    await cluster.clock.advance(1_000);
+    seen.push(b.fleet.instances());
+    b.agent(uid, 'cart-1').report(5);
+    seen.push(b.fleet.instances());
+    await cluster.deletePod('cart-2');
+    await cluster.clock.advance(1_000);
+    seen.push(b.fleet.instances());
+    assert.equal(new Set(seen).size, 5);
+    assert.equal(b.fleet.instances(), seen.at(-1));
+  });
+
   it('is not complete before pods and reports of others were read, and is after', async (t) => {
     const cluster = new Cluster(t);
     cluster.api.fault = ({ resource }) =>

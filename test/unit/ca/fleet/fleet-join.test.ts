@@ -93,7 +93,7 @@ describe('a fleet joined from pods and reports', () => {
   it('knows the pods of its own cluster only: the same UID elsewhere is another instance', () => {
     const other = fleetInstance('a', { cluster: 'c2', report: reported(3) });
     const joined = join({ reported: [[other]], gone: ['a'], pods: [workloadPod('b')] });
-    assert.deepEqual(live(joined), ['a', 'b']);
+    assert.deepEqual(live(joined).toSorted(), ['a', 'b']);
   });
 
   it('takes the names from the pod: reports of other replicas come without', () => {
