@@ -140,6 +140,39 @@ describe('two CA replicas in a cluster', { skip: clusterSkip }, () => {
     await until('it is gone', async () => (await dataIn('by-pod')) === null);
   });
 
+  it('bring it to a hundred namespaces with about one write for each', async (t) => {
+    const names = Array.from({ length: 100 }, (_, i) => `many-${i}`);
+    /** Writes of all replicas that were answered. */
+    const writes = async (): Promise<number> => {
+      const texts = await Promise.all(
+        replicas.map(async ({ ca }) => (await fetch(`http://${ca.httpAddress}/metrics`)).text()),
+      );
+      const lines = texts.flatMap((text) => [
+        ...text.matchAll(
+          /^kedge_trust_bundle_writes_total\{action="created",result="(?:ok|conflict)"\} (\d+)$/gm,
+        ),
+      ]);
+      return lines.reduce((sum, [, count]) => sum + Number(count), 0);
+    };
+    const before = await writes();
+    for (const name of names) {
+      await cluster().admin.create('/api/v1/namespaces', { metadata: { name, labels: INJECT } });
+    }
+    const startMs = performance.now();
+    await until(
+      'all have it',
+      async () => (await Promise.all(names.map(dataIn))).every((data) => data !== null),
+      120_000,
+    );
+    const made = (await writes()) - before;
+    t.diagnostic(
+      `${made} writes by 2 replicas for 100 namespaces, ${Math.round(performance.now() - startMs)} ms`,
+    );
+    assert.ok(made >= 100 && made <= 150, `${made} writes`);
+    const first = await dataIn(names[0]!);
+    for (const name of names) assert.deepEqual(await dataIn(name), first);
+  });
+
   it('know the fleet by its pods: silent ones count as missing, those that report as they say, gone ones not', async (t) => {
     const [first, second] = replicas as [CaUnderTest, CaUnderTest];
     await cluster().createNamespace('shop', INJECT);
