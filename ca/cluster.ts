@@ -68,11 +68,12 @@ export function openCluster(options: ClusterOptions): Cluster {
   const stopping = new AbortController();
   const { signal } = stopping;
   const context = { api, clock, random, log };
-  const store = new KubernetesTrustStore({ ...context, where: { namespace, name: options.secret } });
   let running: Promise<unknown> = Promise.resolve();
 
   const own = reportName(config.replica);
   const events = new EventRecorder({ ...context, instance: config.replica });
+  const where = { namespace, name: options.secret };
+  const store = new KubernetesTrustStore({ ...context, where, events });
   const peers = new PeerReports({ ...context, namespace, own });
   const pods = new PodTracker({ ...context, onNamespace: (name) => bundles.look(name) });
   let engine: Parameters<Cluster['start']>[0] | null = null;

@@ -4,6 +4,7 @@ import type { Log } from '../../host/log.ts';
 import { type Random, systemRandom } from '../../host/random.ts';
 import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
+import type { EventRecorder } from '../kubernetes/event-recorder.ts';
 import type { KubernetesApi, WatchEvent } from '../kubernetes/kubernetes-api.ts';
 import { CONFIG_MAP, type KubernetesObject, SECRET } from '../kubernetes/objects.ts';
 import { kubernetesStoreError } from './kubernetes-store-error.ts';
@@ -26,6 +27,8 @@ export interface KubernetesTrustStoreOptions {
   readonly where: ObjectName;
   readonly clock: Clock;
   readonly log: Log;
+  /** Says on the Secret, or on its marker, what is wrong with it. */
+  readonly events?: Pick<EventRecorder, 'record'>;
   /** Source of version tags. Default: the system's. */
   readonly random?: Random;
   /** How long the API server is asked to keep a watch open, seconds. Default 240. */
@@ -61,7 +64,7 @@ export class KubernetesTrustStore implements TrustStore {
     this.#check(signal);
     const secret = await this.#secret(signal);
     if (secret === null) return null;
-    const read = readTrustSecret(secret, this.#options.where);
+    const read = this.#parsed(secret, signal);
     await this.#mark(signal);
     return read;
   }
@@ -208,11 +211,29 @@ export class KubernetesTrustStore implements TrustStore {
       this.#orNull((api) => api.get(SECRET, where, { signal }));
     const secret = await get();
     if (secret !== null) return secret;
-    if ((await this.#orNull((api) => api.get(CONFIG_MAP, where, { signal }))) === null) return null;
+    const marker = await this.#orNull((api) => api.get(CONFIG_MAP, where, { signal }));
+    if (marker === null) return null;
     // Another replica may have made both since we looked.
     const made = await get();
-    if (made === null) throw deleted(where);
-    return made;
+    if (made !== null) return made;
+    const error = deleted(where);
+    this.#tell(marker, error, signal);
+    throw error;
+  }
+
+  #parsed(secret: KubernetesObject, signal: AbortSignal): VersionedDocument {
+    try {
+      return readTrustSecret(secret, this.#options.where);
+    } catch (error) {
+      if (error instanceof KedgeError) this.#tell(secret, error, signal);
+      throw error;
+    }
+  }
+
+  /** Where an operator would look. The object is named as it was read; its content is not repeated. */
+  #tell(object: KubernetesObject, { message, hint = '' }: KedgeError, signal: AbortSignal): void {
+    const event = { type: 'Warning', reason: BROKEN, message: `${message}; ${hint}` } as const;
+    this.#options.events?.record(object, event, signal);
   }
 
   async #orNull(call: (api: KubernetesApi) => Promise<KubernetesObject>): Promise<KubernetesObject | null> {
@@ -254,6 +275,9 @@ export class KubernetesTrustStore implements TrustStore {
     if (this.#closing.signal.aborted) throw closed();
   }
 }
+
+/** The reason of the event on a Secret that is broken, or on the marker of one that was deleted. */
+const BROKEN = 'KedgeTrustStateBroken';
 
 const MARKER_TEXT =
   'The Secret of this name holds the trust state of Kedge. While this ConfigMap is here, Kedge makes no new one: a Secret that is gone must be restored. To begin anew, with new trust anchors, delete both.';

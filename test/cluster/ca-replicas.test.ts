@@ -190,6 +190,12 @@ describe('CA replicas on one trust state in a cluster', { skip: clusterSkip }, (
       const before = await getBundle(first.ca);
       await harm();
       await until('the harm is noticed', async () => says.test((await getStatus(first.ca)).lifecycle));
+      await until('an event says so', async () => {
+        const { items } = await cluster().admin.get(`/api/v1/namespaces/${NAMESPACE}/events`);
+        return (items as { reason: string; message: string }[]).some(
+          ({ reason, message }) => reason === 'KedgeTrustStateBroken' && says.test(message),
+        );
+      });
       const client = await first.connect();
       verified(await issue(client, first.token()), before.x509Authorities);
       assert.equal((await fetch(`http://${first.ca.httpAddress}/readyz`)).status, 200);

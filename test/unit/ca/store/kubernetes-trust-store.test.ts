@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { KubernetesTrustStore } from '../../../../ca/store/kubernetes-trust-store.ts';
 import type { TrustStore, VersionedDocument } from '../../../../ca/store/trust-store.ts';
+import type { ObjectEvent } from '../../../../ca/kubernetes/event-recorder.ts';
 import { CONFIG_MAP, type KubernetesObject, SECRET } from '../../../../ca/kubernetes/objects.ts';
 import { silentLog } from '../../../../host/log.ts';
 import type { ErrorCode } from '../../../../pki/error-table.ts';
@@ -45,8 +46,13 @@ async function setUp(t: TestContext, document: string | null = 'one') {
   const api = new MemoryKubernetes();
   const clock = new ManualClock();
   const log = new RecordingLog();
+  const told: string[] = [];
   const open = (): TrustStore => {
-    const store = new KubernetesTrustStore({ api, where, clock, log, watchSeconds: 60 });
+    const events = {
+      record: (object: KubernetesObject, event: ObjectEvent) =>
+        void told.push(`${object.kind} ${event.reason} ${event.message}`),
+    };
+    const store = new KubernetesTrustStore({ api, where, clock, log, events, watchSeconds: 60 });
     t.after(() => store.close());
     return store;
   };
@@ -56,7 +62,7 @@ async function setUp(t: TestContext, document: string | null = 'one') {
   const edit = async (change: Readonly<Record<string, unknown>>): Promise<void> => {
     await api.replace(SECRET, { ...secret(), ...change }, { signal: never });
   };
-  return { api, clock, log, open, store, secret, edit };
+  return { api, clock, log, open, store, secret, edit, told };
 }
 
 const base64 = (value: string): string => Buffer.from(value).toString('base64');
@@ -126,12 +132,15 @@ describe('the Secret of the trust state', () => {
 
   for (const { name, change, wantCode, wantMessage } of rows) {
     it(`is refused when it was ${name}, is not written over, and is taken again once it is mended`, async (t) => {
-      const { store, secret, edit, api } = await setUp(t);
+      const { store, secret, edit, api, told } = await setUp(t);
       const before = secret();
       await edit(change(before));
       const broken = secret();
       const error = await expectRejection(wantCode, store.read(never));
       assert.match(error.message, wantMessage);
+      const [event] = told;
+      assert.match(event ?? '', /^Secret KedgeTrustStateBroken /);
+      assert.ok(event?.includes(error.message));
       assert.ok((error.hint ?? '') !== '');
       await expectRejection('store_conflict', store.swap(null, bytes('new'), never));
       assert.deepEqual(secret(), broken);
@@ -154,10 +163,11 @@ describe('the Secret of the trust state', () => {
   });
 
   it('is not made anew after it was deleted, until the marker is deleted as well', async (t) => {
-    const { api, open } = await setUp(t);
+    const { api, open, told } = await setUp(t);
     await api.delete(SECRET, where, { signal: never });
     const store = open();
     const error = await expectRejection('store_corrupt', store.read(never));
+    assert.match(told.join(), /^ConfigMap KedgeTrustStateBroken .*was deleted.*delete the ConfigMap too/);
     assert.match(error.message, /was deleted/);
     await expectRejection('store_corrupt', store.swap(null, bytes('new'), never));
     assert.equal(api.stored(SECRET, where), undefined);
