@@ -127,6 +127,15 @@ export const ERROR_TABLE = {
   token_not_yet_valid: unauthenticated('the token is not valid yet'),
   token_claims_invalid: unauthenticated('a claim that Kedge needs is missing or of the wrong type'),
   token_not_bound_to_pod: unauthenticated('the token is not bound to a pod'),
+  token_invalidated: unauthenticated(
+    'the API server no longer accepts the token: its pod, its ServiceAccount or what else it is bound to is gone',
+  ),
+  attestation_unavailable: unavailable(
+    'who must be asked about the token does not answer: the Kubernetes API server, or where an issuer has its keys',
+  ),
+  issuer_keys_invalid: precondition(
+    'what a token issuer gives for its keys is no usable JWK Set, or its discovery document is not its own',
+  ),
   token_key_invalid: precondition(
     "the development issuer's key file is readable by others, or holds no RSA private key",
   ),

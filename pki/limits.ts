@@ -59,5 +59,8 @@ export const LIMITS = {
   kubernetesPageItems: 500,
   /** Objects in all pages of one list. */
   kubernetesListItems: 250_000,
+  /** The JWKS of one token issuer, and the document that says where it is. */
+  issuerKeysBytes: 256 * 1024,
+  issuerKeys: 64,
   kubeconfigBytes: 1024 * 1024,
 } as const;

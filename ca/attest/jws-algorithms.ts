@@ -57,12 +57,14 @@ type Check = (signingInput: Uint8Array, signature: Uint8Array) => boolean;
 export class JwsKey {
   readonly kid: string;
   readonly algorithm: JwsAlgorithm;
+  readonly #key: KeyObject;
   readonly #check: Check;
 
-  private constructor(kid: string, algorithm: JwsAlgorithm, check: Check) {
+  private constructor(kid: string, algorithm: JwsAlgorithm, key: KeyObject) {
     this.kid = kid;
     this.algorithm = algorithm;
-    this.#check = check;
+    this.#key = key;
+    this.#check = checkFor(algorithm, key);
   }
 
   /**
@@ -71,7 +73,12 @@ export class JwsKey {
    */
   static of(kid: string, algorithm: JwsAlgorithm, key: KeyObject): JwsKey {
     const publicKey = key.type === 'private' ? createPublicKey(key) : key;
-    return new JwsKey(kid, algorithm, checkFor(algorithm, publicKey));
+    return new JwsKey(kid, algorithm, publicKey);
+  }
+
+  /** True for the same key under the same id, for the same algorithm. */
+  isSameAs(other: JwsKey): boolean {
+    return this.kid === other.kid && this.algorithm === other.algorithm && this.#key.equals(other.#key);
   }
 
   /** True when `signature` is this key's over `signingInput` (the token up to its second dot, ASCII). */

@@ -73,29 +73,56 @@ export function verifyJwt(token: string, expected: JwtExpectations): JwtClaims {
 
 /** Steps 1 to 3 of {@link verifyJwt}: all that depends on nothing but the token and the issuer's keys. */
 export function verifySignedClaims(token: string, expected: JwtIssuer): SignedClaims {
+  const read = readToken(token);
+  if (read.claims.issuer !== expected.issuer) throw issuerUnknown(read.claims.issuer, [expected.issuer]);
+  const key = expected.keyOf(read.kid);
+  if (key === undefined) throw keyUnknown(read.kid);
+  return verifyWith(read, key);
+}
+
+/** A token that is well-formed. Nothing of it is proved: it may only lead to a refusal, or to whom to ask. */
+export interface ReadToken {
+  readonly alg: JwsAlgorithm;
+  readonly kid: string;
+  readonly claims: JwtClaims;
+  readonly signature: Uint8Array;
+  readonly signingInput: Uint8Array;
+}
+
+/** Step 1 of {@link verifyJwt}, and that `alg` is one that Kedge verifies. */
+export function readToken(token: string): ReadToken {
   const [headerPart, payloadPart, signaturePart] = split(token);
-  const header = parseHeader(decodeJson(headerPart, 'header'));
+  const { alg, kid } = parseHeader(decodeJson(headerPart, 'header'));
   const claims = parseClaims(decodeJson(payloadPart, 'payload'));
   const signature = decodePart(signaturePart, 'signature');
-  if (claims.issuer !== expected.issuer) {
-    throw new KedgeError('token_issuer_unknown', `the token is from issuer ${quote(claims.issuer)}`, {
-      hint: `this CA accepts tokens from ${quote(expected.issuer)}`,
-    });
-  }
-  const key = expected.keyOf(header.kid);
-  if (key === undefined) {
-    throw new KedgeError('token_signature_invalid', `the issuer has no key with id ${quote(header.kid)}`, {
-      hint: 'the issuer may have changed its keys since: fetch a new token',
-    });
-  }
-  if (key.algorithm !== header.alg) throw algorithmRefused(header.alg, [key.algorithm]);
   const signingInput = Buffer.from(token.slice(0, headerPart.length + 1 + payloadPart.length), 'latin1');
+  return { alg, kid, claims, signature, signingInput };
+}
+
+/** Step 3 of {@link verifyJwt} with the issuer's key of the token's `kid`. */
+export function verifyWith({ alg, claims, signature, signingInput }: ReadToken, key: JwsKey): SignedClaims {
+  if (key.algorithm !== alg) throw algorithmRefused(alg, [key.algorithm]);
   if (!key.verifies(signingInput, signature)) {
     throw new KedgeError('token_signature_invalid', "the token's signature does not verify", {
       hint: 'fetch a new token',
     });
   }
   return { claims, key };
+}
+
+/** The refusal of a token from an issuer that is not one of `known`. */
+export function issuerUnknown(issuer: string, known: readonly string[]): KedgeError {
+  const names = known.slice(0, 4).map((one) => quote(one));
+  return new KedgeError('token_issuer_unknown', `the token is from issuer ${quote(issuer)}`, {
+    hint: `this CA accepts tokens from ${names.join(', ')}`,
+  });
+}
+
+/** The refusal of a token whose issuer has no such key. */
+export function keyUnknown(kid: string): KedgeError {
+  return new KedgeError('token_signature_invalid', `the issuer has no key with id ${quote(kid)}`, {
+    hint: 'the issuer may have changed its keys since: fetch a new token',
+  });
 }
 
 /** What {@link checkClaims} looks at, without the rest of the claims. */

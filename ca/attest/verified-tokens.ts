@@ -22,12 +22,14 @@ export const MAX_VERIFIED_TOKENS = 16_384;
  * What is remembered is only what cannot change: that this text was signed by that key, and says this. Whoever asks
  * must look at audience, times and {@link VerifiedToken.key} again at each use, and {@link forget} what has ended.
  *
+ * `T` is what an attestor has to know of a token that it verified, by itself or by asking.
+ *
  * Only tokens that verified are put in, so that nobody fills it who holds none; then those unused for longest go.
  */
-export class VerifiedTokens {
+export class VerifiedTokens<T = VerifiedToken> {
   readonly #max: number;
   /** By digest; the least recently used first. */
-  readonly #tokens = new Map<string, VerifiedToken>();
+  readonly #tokens = new Map<string, T>();
 
   constructor(max: number = MAX_VERIFIED_TOKENS) {
     this.#max = max;
@@ -44,7 +46,7 @@ export class VerifiedTokens {
   }
 
   /** What is remembered of a token, which is now the most recently used. */
-  get(digest: string): VerifiedToken | undefined {
+  get(digest: string): T | undefined {
     const known = this.#tokens.get(digest);
     if (known === undefined) return undefined;
     this.#tokens.delete(digest);
@@ -53,7 +55,7 @@ export class VerifiedTokens {
   }
 
   /** Remembers a token that verified just now. */
-  put(digest: string, token: VerifiedToken): void {
+  put(digest: string, token: T): void {
     if (!this.#tokens.has(digest) && this.#tokens.size >= this.#max) {
       const [oldest] = this.#tokens.keys();
       if (oldest !== undefined) this.#tokens.delete(oldest);
