@@ -5,6 +5,7 @@ import type { Random } from '../host/random.ts';
 import { isKedgeError } from '../pki/kedge-error.ts';
 import type { Secret } from '../pki/secret.ts';
 import type { WorkloadInstance } from './attest/attestor.ts';
+import { clusterTemplates } from './attest/cluster-templates.ts';
 import type { AuthorityEngine } from './authority/engine.ts';
 import type { CaConfig } from './config.ts';
 import { type PublishedBundle, publishedBundle } from './distribution/bundle-objects.ts';
@@ -172,7 +173,7 @@ function spiffeIdOf(pod: WorkloadPod, config: CaConfig): string {
     tokenExpiresAtMs: 0,
   };
   try {
-    return config.svid.idTemplate.apply(instance, config.trustDomain).toString();
+    return clusterTemplates(config).apply(instance, config.trustDomain).toString();
   } catch (error) {
     if (isKedgeError(error)) return '';
     throw error;

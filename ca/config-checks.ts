@@ -1,5 +1,6 @@
 import { formatDuration } from '../host/duration.ts';
 import { isKedgeError } from '../pki/kedge-error.ts';
+import { attestProblems } from './attest/attest-checks.ts';
 import { DEFAULT_SPIFFE_ID_TEMPLATE, SpiffeIdTemplate } from './attest/spiffe-id-template.ts';
 import { type CaSettings, lifetimesOf } from './config-settings.ts';
 
@@ -66,5 +67,15 @@ export function impossibilities(settings: CaSettings): readonly Impossibility[] 
       message: `${error.message}${error.hint === undefined ? '' : `; ${error.hint}`}`,
     });
   }
+  const { attest = {} } = settings;
+  found.push(
+    ...attestProblems({
+      kind: attest.kind ?? 'development',
+      issuers: attest.issuers ?? [],
+      allowUnboundTokens: attest.allowUnboundTokens ?? false,
+      idTemplate: svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE,
+      allowSharedIds: svid.allowSharedIds ?? false,
+    }),
+  );
   return found;
 }

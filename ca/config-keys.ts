@@ -11,6 +11,62 @@ export interface ConfigKey {
   readonly flag?: string;
 }
 
+/** The keys of one of `attest.issuers`, in the same way. */
+export const ISSUER_KEYS: readonly ConfigKey[] = [
+  { key: 'issuer', value: 'text', default: 'required', means: 'the `iss` of its tokens, exactly' },
+  {
+    key: 'cluster',
+    value: 'text',
+    default: 'required',
+    means: 'its name, in the audit log and for {cluster} in the SPIFFE ID template; no two have the same',
+  },
+  {
+    key: 'audience',
+    value: 'text',
+    default: 'attest.audience',
+    means: 'the audience that its tokens must be for',
+  },
+  {
+    key: 'idTemplate',
+    value: 'text',
+    default: 'svid.idTemplate',
+    means: 'the path of the SPIFFE IDs of its workloads',
+  },
+  {
+    key: 'keys',
+    value: 'discovery, kubernetes, url, file',
+    default: 'discovery',
+    means:
+      "where its keys are: where OpenID Connect Discovery at the issuer's URL says, at our own API server, at keysUrl, in keysFile",
+  },
+  { key: 'keysUrl', value: 'https URL', default: 'none', means: 'the JWK Set, for keys: url' },
+  {
+    key: 'keysFile',
+    value: 'path',
+    default: 'none',
+    means: 'a file with the JWK Set, for keys: file; read again every 10s',
+  },
+  {
+    key: 'authoritiesFile',
+    value: 'path',
+    default: 'the CAs that Node trusts',
+    means: 'PEM certificates that the server must chain to, for keys: discovery and url',
+  },
+  {
+    key: 'tokenFile',
+    value: 'path',
+    default: 'none',
+    means: 'a bearer token to present there; to the first host only, where discovery leads to another',
+  },
+  {
+    key: 'tokenReview',
+    value: 'true, false',
+    default: 'false',
+    means:
+      'asks our own API server as well, after the signature was verified, so that the pod must still be there',
+  },
+];
+
 /** Every key of the CA's configuration. `docs/configuration.md` and the schema are held against it by tests. */
 export const CONFIG_KEYS: readonly ConfigKey[] = [
   {
@@ -130,9 +186,16 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     means: 'how far the clocks of replicas and agents may differ',
   },
   {
+    key: 'attest.kind',
+    value: 'development, tokenReview, oidc',
+    default: 'development',
+    means:
+      'who says whose a token is: the local development issuer, the Kubernetes API server, or the keys of attest.issuers',
+  },
+  {
     key: 'attest.cluster',
     value: 'text',
-    default: 'development',
+    default: 'development, or kubernetes where attest.kind is tokenReview or oidc',
     means: 'the cluster that the tokens come from, as audit log and SPIFFE ID template name it',
   },
   {
@@ -279,6 +342,32 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     default: '15940',
     means:
       'port of /metrics, /livez and /readyz of injected agents; 0 = not served, and startup is probed by the socket',
+  },
+  {
+    key: 'attest.allowUnboundTokens',
+    value: 'true, false',
+    default: 'false',
+    means:
+      'takes tokens that are bound to no pod: all that hold one of a ServiceAccount then count as one workload instance',
+  },
+  {
+    key: 'attest.reviewReuse',
+    value: 'duration',
+    default: '5s',
+    means:
+      'how long a TokenReview is good for, at most 10s; a deleted pod has this long more than the 10s that the API server gives it',
+  },
+  {
+    key: 'attest.reviewsAtOnce',
+    value: 'number',
+    default: '32',
+    means: 'TokenReviews that go on at once; others wait',
+  },
+  {
+    key: 'attest.issuers',
+    value: 'list',
+    default: 'none',
+    means: 'the clusters whose tokens are taken where attest.kind is oidc; see below',
   },
   {
     key: 'kubernetes.kubeconfig',

@@ -3,6 +3,7 @@ import { formatDuration, parseDurationMs } from '../host/duration.ts';
 import { LOG_LEVELS } from '../host/log.ts';
 import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
 import { TrustDomain } from '../pki/spiffe-id.ts';
+import { ATTESTOR_KINDS, KEY_LOCATIONS } from './attest/attest-settings.ts';
 import { MAX_LEEWAY_MS } from './attest/jwt.ts';
 import { isLabelName, isSubdomainName } from './attest/kubernetes-names.ts';
 import { impossibilities } from './config-checks.ts';
@@ -114,6 +115,27 @@ const SHAPE = {
     issuer: text.optional(),
     audience: text.optional(),
     leeway: duration(0, MAX_LEEWAY_MS, false).optional(),
+    kind: z.enum(ATTESTOR_KINDS).optional(),
+    allowUnboundTokens: z.boolean().optional(),
+    reviewReuse: duration(0, 10_000, false).optional(),
+    reviewsAtOnce: whole(1, 1_000).optional(),
+    issuers: z
+      .array(
+        closedObject({
+          issuer: text,
+          cluster: text,
+          audience: text.optional(),
+          idTemplate: text.optional(),
+          keys: z.enum(KEY_LOCATIONS).optional(),
+          keysUrl: text.optional(),
+          keysFile: path.optional(),
+          authoritiesFile: path.optional(),
+          tokenFile: path.optional(),
+          tokenReview: z.boolean().optional(),
+        }),
+      )
+      .max(64)
+      .optional(),
   }).optional(),
   webhook: closedObject({
     address: parsed(parseAddress).optional(),

@@ -2,6 +2,7 @@ import type { LogLevel } from '../host/log.ts';
 import type { TrustDomain } from '../pki/spiffe-id.ts';
 import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/injection-settings.ts';
 import type { FailurePolicy } from './inject/webhook-configuration.ts';
+import type { AttestorKind, IssuerEntry } from './attest/attest-settings.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
 
 /** Where the trust state is. */
@@ -63,6 +64,11 @@ export interface CaSettings {
         readonly issuer?: string | undefined;
         readonly audience?: string | undefined;
         readonly leeway?: number | undefined;
+        readonly kind?: AttestorKind | undefined;
+        readonly allowUnboundTokens?: boolean | undefined;
+        readonly reviewReuse?: number | undefined;
+        readonly reviewsAtOnce?: number | undefined;
+        readonly issuers?: readonly IssuerEntry[] | undefined;
       }
     | undefined;
   readonly webhook?:

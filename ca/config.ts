@@ -6,7 +6,9 @@ import type { LogLevel } from '../host/log.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import { LIMITS } from '../pki/limits.ts';
 import { TrustDomain } from '../pki/spiffe-id.ts';
+import type { AttestSettings, IssuerEntry } from './attest/attest-settings.ts';
 import { DEVELOPMENT_ISSUER } from './attest/development-issuer.ts';
+import type { KeyLocation } from './attest/key-source.ts';
 import { DEFAULT_SPIFFE_ID_TEMPLATE, SpiffeIdTemplate } from './attest/spiffe-id-template.ts';
 import { impossibilities } from './config-checks.ts';
 import {
@@ -45,15 +47,10 @@ export interface CaConfig {
   };
   readonly refreshHintSeconds: number;
   readonly clockSkewMs: number;
-  readonly attest: {
-    readonly cluster: string;
-    readonly issuer: string;
-    readonly audience: string;
-    readonly leewayMs: number;
-  };
   /** Null: no webhook. */
   readonly webhook: WebhookSettings | null;
   readonly injection: InjectionSettings;
+  readonly attest: AttestSettings;
   readonly kubernetes: KubernetesSettings;
   /** Null: no policy file. */
   readonly policyFile: string | null;
@@ -115,7 +112,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       problems.map(({ key, message }) => `${key}: ${message}`).join('; '),
     );
   }
-  const { svid = {}, issuer = {}, anchor = {}, attest = {}, kubernetes = {}, limits = {} } = settings;
+  const { svid = {}, issuer = {}, anchor = {}, kubernetes = {}, limits = {} } = settings;
   const dataFolder = resolve(folder, settings.dataFolder ?? '.kedge');
   const times = lifetimesOf(settings);
   return deepFreeze({
@@ -145,14 +142,9 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     },
     refreshHintSeconds: Math.ceil((settings.bundle?.refreshHint ?? 5 * MINUTE_MS) / SECOND_MS),
     clockSkewMs: settings.clockSkew ?? Math.min(5 * MINUTE_MS, times.issuerLifetimeMs / 10),
-    attest: {
-      cluster: attest.cluster ?? 'development',
-      issuer: attest.issuer ?? DEVELOPMENT_ISSUER,
-      audience: attest.audience ?? 'kedge',
-      leewayMs: attest.leeway ?? 30 * SECOND_MS,
-    },
     webhook: webhookSettings(settings),
     injection: injectionSettings(settings),
+    attest: attestSettings(settings, folder),
     kubernetes: {
       kubeconfig: kubernetes.kubeconfig === undefined ? null : resolve(folder, kubernetes.kubeconfig),
       context: kubernetes.context ?? null,
@@ -198,7 +190,53 @@ function sealingKeyOf(
     : { kind: 'file', path: join(dataFolder, 'sealing-key'), mayCreate: true };
 }
 
-/** The same settings with their paths made absolute. */
+function attestSettings({ attest = {}, svid = {} }: CaSettings, folder: string): AttestSettings {
+  const kind = attest.kind ?? 'development';
+  const audience = attest.audience ?? 'kedge';
+  return {
+    kind,
+    cluster: attest.cluster ?? (kind === 'development' ? 'development' : 'kubernetes'),
+    issuer: attest.issuer ?? DEVELOPMENT_ISSUER,
+    audience,
+    leewayMs: attest.leeway ?? 30 * SECOND_MS,
+    unbound: attest.allowUnboundTokens === true ? 'take the ServiceAccount for the instance' : 'refuse',
+    reviewReuseMs: attest.reviewReuse ?? 5 * SECOND_MS,
+    reviewsAtOnce: attest.reviewsAtOnce ?? 32,
+    issuers: (attest.issuers ?? []).map((entry) => ({
+      issuer: entry.issuer,
+      cluster: entry.cluster,
+      audience: entry.audience ?? audience,
+      idTemplate: SpiffeIdTemplate.parse(entry.idTemplate ?? svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {
+        allowSharedIds: svid.allowSharedIds ?? false,
+      }),
+      keys: keyLocation(entry, folder),
+      tokenReview: entry.tokenReview ?? false,
+    })),
+  };
+}
+
+function keyLocation(entry: IssuerEntry, folder: string): KeyLocation {
+  const { keys = 'discovery', issuer, keysUrl = '', keysFile = '', authoritiesFile, tokenFile } = entry;
+  const access = {
+    authoritiesFile: authoritiesFile === undefined ? null : resolve(folder, authoritiesFile),
+    tokenFile: tokenFile === undefined ? null : resolve(folder, tokenFile),
+  };
+  switch (keys) {
+    case 'kubernetes':
+      return { kind: 'kubernetes' };
+    case 'file':
+      return { kind: 'file', path: resolve(folder, keysFile) };
+    case 'url':
+      return { kind: 'url', url: keysUrl, ...access };
+    case 'discovery':
+      return { kind: 'discovery', issuer, ...access };
+    default:
+      keys satisfies never;
+      throw new TypeError('unreachable');
+  }
+}
+
+/** The same settings with their paths made absolute. Those in `attest.issuers` are in a file only. */
 function withPaths(settings: CaSettings, folder: string): CaSettings {
   const absolute = (path: string | undefined): string | undefined =>
     path === undefined ? undefined : resolve(folder, path);

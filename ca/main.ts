@@ -11,8 +11,11 @@ import { KEDGE_VERSION } from '../host/version.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import type { StoreStatus } from '../proto/gen/kedge/v1/admin.ts';
 import { addressText, type CaAddresses, CaApi } from './api/api.ts';
+import { needsKubernetes } from './attest/attest-settings.ts';
+import { clusterTemplates } from './attest/cluster-templates.ts';
 import { DevelopmentAttestor } from './attest/development-attestor.ts';
 import { DevelopmentIssuer } from './attest/development-issuer.ts';
+import type { Attestation } from './attest/open-attestation.ts';
 import { AuthorityEngine } from './authority/engine.ts';
 import type { LifecycleSettings } from './authority/lifecycle-settings.ts';
 import { auditPhaseChanges, auditPolicyChanges } from './audit-changes.ts';
@@ -44,7 +47,7 @@ export interface CaProcessOptions {
   /** Takes the lines of the audit log that are durable, where the configuration asks for that. */
   readonly auditLines?: (lines: Uint8Array) => void;
   /** The API of the cluster. Default: what configuration and environment name, opened where it is needed. */
-  readonly kubernetes?: KubernetesApi;
+  readonly kubernetes?: KubernetesApi | undefined;
 }
 
 /** A CA at work. */
@@ -102,10 +105,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   undo.defer(() => audit.close());
   const refusals = new RefusalLog({ audit, metrics, clock, log });
   undo.defer(() => refusals.close());
-  const [tokens, policy] = await Promise.all([
-    DevelopmentIssuer.open({ folder: dataFolder, issuer: config.attest.issuer, clock, random }),
-    openPolicy(config, clock, log),
-  ]);
+  const policy = await openPolicy(config, clock, log);
   auditPolicyChanges(policy, audit, clock);
 
   let waitsFor = 'starting';
@@ -119,8 +119,13 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const httpPort = await http.listen(config.listen.http.host, config.listen.http.port);
   const httpAddress = addressText(config.listen.http.host, httpPort);
 
+  const kubernetes = options.kubernetes ?? (await openKubernetesApi(options, registry, undo));
+  if (needsKubernetes(config.attest)) waitsFor = 'waiting for the Kubernetes API server';
+  const attestation = await openAttestor({ ...options, registry, signal, kubernetes });
+  undo.defer(() => attestation.close());
   const backend = await openTrustBackend({
     ...options,
+    kubernetes,
     registry,
     signal,
     onFailure: (reason) => {
@@ -154,20 +159,9 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   undo.defer(() => engine.stop());
   await engine.start(signal);
 
-  const { audience, leewayMs } = config.attest;
-  const { issuer, publicKey, kid } = tokens;
-  const attestor = new DevelopmentAttestor({
-    cluster: config.attest.cluster,
-    issuer,
-    audience,
-    publicKey,
-    kid,
-    clock,
-    leewayMs,
-  });
   const issuing = new IssuingService({
     trustDomain,
-    template: config.svid.idTemplate,
+    template: clusterTemplates(config),
     policy: () => policy.current,
     signingIssuer: () => engine.signingIssuer(),
     audit,
@@ -186,7 +180,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     fleet,
     liveFleet,
     store: () => storeStatus(config, store),
-    attestor,
+    attestor: attestation.attestor,
     policy,
     audit,
     registry,
@@ -228,6 +222,48 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   };
   let ending: Promise<void> | null = null;
   return { ...addresses, close: () => (ending ??= end()) };
+}
+
+/** The API of the cluster, where anything needs it. What that takes is loaded only then. */
+async function openKubernetesApi(
+  { config, clock, log }: CaProcessOptions,
+  registry: MetricsRegistry,
+  undo: AsyncDisposableStack,
+): Promise<KubernetesApi | undefined> {
+  if (!needsKubernetes(config.attest) && config.store.kind !== 'kubernetes') return undefined;
+  const { openKubernetes } = await import('./kubernetes/open-kubernetes.ts');
+  const { registerKubernetesMetrics } = await import('./kubernetes/kubernetes-metrics.ts');
+  const onCall = registerKubernetesMetrics(registry);
+  const environment = process.env;
+  const api = await openKubernetes({ settings: config.kubernetes, environment, clock, log, onCall });
+  undo.defer(() => api.close());
+  return api;
+}
+
+/** Attestation as configured. */
+async function openAttestor(
+  options: CaProcessOptions & { readonly registry: MetricsRegistry; readonly signal: AbortSignal },
+): Promise<Attestation> {
+  const { config, kubernetes, clock, random, log, registry, signal } = options;
+  const { kind, cluster, issuer, audience, leewayMs } = config.attest;
+  if (kind === 'development') {
+    const folder = config.dataFolder;
+    const { publicKey, kid } = await DevelopmentIssuer.open({ folder, issuer, clock, random });
+    const attestor = new DevelopmentAttestor({ cluster, issuer, audience, publicKey, kid, clock, leewayMs });
+    return { attestor, close: () => Promise.resolve() };
+  }
+  const { openAttestation } = await import('./attest/open-attestation.ts');
+  const { timeoutMs } = config.kubernetes;
+  return openAttestation({
+    settings: config.attest,
+    api: kubernetes,
+    timeoutMs,
+    registry,
+    clock,
+    random,
+    log,
+    signal,
+  });
 }
 
 function storeStatus({ store: { kind } }: CaConfig, store: ObservedTrustStore): StoreStatus {

@@ -6,6 +6,7 @@ import type { MetricsRegistry } from '../../host/metrics.ts';
 import type { Random } from '../../host/random.ts';
 import { SpiffeId } from '../../pki/spiffe-id.ts';
 import type { Attestor } from '../attest/attestor.ts';
+import { clusterTemplates } from '../attest/cluster-templates.ts';
 import type { AuthorityEngine } from '../authority/engine.ts';
 import { renewalsDue } from '../authority/renewals.ts';
 import type { CaConfig } from '../config.ts';
@@ -85,6 +86,7 @@ export class CaApi {
     const { clock, random, log } = options;
     this.#options = options;
     this.#metrics = registerApiMetrics(registry);
+    const templates = clusterTemplates(config);
     this.#halfSent = new HalfSentCalls(clock);
     const context = { log, random, metrics: this.#metrics };
     this.#bundle = new CurrentBundle({
@@ -95,7 +97,7 @@ export class CaApi {
     this.#watch = new WatchService({
       ...context,
       attestor,
-      spiffeIdOf: (instance) => config.svid.idTemplate.apply(instance, config.trustDomain),
+      spiffeIdOf: (instance) => templates.apply(instance, config.trustDomain),
       policy: () => policy.current,
       bundle: this.#bundle,
       renewalsDue: () =>

@@ -97,9 +97,46 @@ export class SpiffeIdTemplate {
     }
   }
 
+  /**
+   * Whether an instance of `cluster` and one of `otherCluster` under another template can have the same SPIFFE ID: when
+   * no segment tells them apart. Says yes where it is in doubt.
+   */
+  mayOverlap(cluster: string, other: SpiffeIdTemplate, otherCluster: string): boolean {
+    const [a, b] = [this.#patterns(cluster), other.#patterns(otherCluster)];
+    return a.length === b.length && a.every((pattern, i) => overlap(pattern, b[i]));
+  }
+
+  #patterns(cluster: string): readonly Pattern[] {
+    return this.#segments.map(({ before, value, after }) => {
+      if (value === null) return { before, isOpen: false, after: '' };
+      if (value === PLACEHOLDERS.get('cluster'))
+        return { before: before + cluster + after, isOpen: false, after: '' };
+      return { before, isOpen: true, after };
+    });
+  }
+
   toString(): string {
     return this.#text;
   }
+}
+
+/** What a segment can be: `before`, then anything where it is open, then `after`. */
+interface Pattern {
+  readonly before: string;
+  readonly isOpen: boolean;
+  readonly after: string;
+}
+
+function overlap(a: Pattern, b: Pattern | undefined): boolean {
+  if (b === undefined) return false;
+  if (!a.isOpen && !b.isOpen) return a.before === b.before;
+  if (a.isOpen && b.isOpen) {
+    const isPrefix = a.before.startsWith(b.before) || b.before.startsWith(a.before);
+    return isPrefix && (a.after.endsWith(b.after) || b.after.endsWith(a.after));
+  }
+  const [fixed, open] = a.isOpen ? [b.before, a] : [a.before, b];
+  const { before, after } = open;
+  return fixed.length > before.length + after.length && fixed.startsWith(before) && fixed.endsWith(after);
 }
 
 function parseSegment(text: string, segment: string, used: Set<string>): Segment {

@@ -16,7 +16,7 @@ import { type Job, SliceSigner, type Staged, type SvidRequest } from './slice-si
 /** What an {@link IssuingService} is made of. */
 export interface IssuingServiceOptions {
   readonly trustDomain: TrustDomain;
-  readonly template: SpiffeIdTemplate;
+  readonly template: Pick<SpiffeIdTemplate, 'apply'>;
   /** The policy in force; asked for each request. */
   readonly policy: () => Policy;
   readonly signingIssuer: SigningIssuerProvider;

@@ -40,6 +40,11 @@ describe('the configuration', () => {
           issuer: 'https://development-issuer.kedge.invalid',
           audience: 'kedge',
           leewayMs: 30_000,
+          kind: 'development',
+          unbound: 'refuse',
+          reviewReuseMs: 5_000,
+          reviewsAtOnce: 32,
+          issuers: [],
         },
         webhook: null,
         injection: {
@@ -217,6 +222,37 @@ describe('the configuration', () => {
       name: 'yes in quotes for true',
       text: 'svid: {allowSharedIds: "yes"}',
       want: [/allowSharedIds: "yes" is not a boolean/],
+    },
+    { name: 'oidc without an issuer', text: 'attest: {kind: oidc}', want: [/name at least one issuer/] },
+    {
+      name: 'issuers for another kind of attestation',
+      text: 'attest: {kind: tokenReview, issuers: [{issuer: "https://a", cluster: a}]}',
+      want: [/attest\.issuers: attest\.kind is tokenReview/],
+    },
+    {
+      name: 'two clusters of one name, a key location without what it needs, and one with what it does not',
+      text: 'svid: {idTemplate: "{cluster}/{namespace}/{serviceAccount}"}\nattest: {kind: oidc, issuers: [{issuer: "https://a", cluster: a, keysFile: x}, {issuer: b, cluster: a}, {issuer: b, cluster: c, keys: url}]}',
+      want: [
+        /keysFile belongs to keys: file/,
+        /two issuers of the cluster "a"/,
+        /"b" is no https URL/,
+        /keysUrl belongs to keys: url/,
+      ],
+    },
+    {
+      name: 'two clusters whose workloads could have one SPIFFE ID',
+      text: 'attest: {kind: oidc, issuers: [{issuer: "https://a", cluster: a}, {issuer: "https://b", cluster: b}]}',
+      want: [/clusters "a" and "b" can get the same SPIFFE ID/],
+    },
+    {
+      name: 'unbound tokens under a template that names the pod',
+      text: 'svid: {idTemplate: "{namespace}/{serviceAccount}/{podUid}"}\nattest: {allowUnboundTokens: true}',
+      want: [/allowUnboundTokens: a SPIFFE ID template names the pod/],
+    },
+    {
+      name: 'reviews that are good for longer',
+      text: 'attest: {reviewReuse: 11s}',
+      want: [/not within 0s and 10s|not within/],
     },
     { name: 'a limit of zero', text: 'limits: {queue: 0}', want: [/limits\.queue: /] },
     {

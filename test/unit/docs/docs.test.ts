@@ -12,9 +12,11 @@ import {
 } from '../../../agent/feed/files-preset.ts';
 import { registerEvidenceMetrics } from '../../../agent/evidence-metrics.ts';
 import { registerApiGauges, registerApiMetrics } from '../../../ca/api/api-metrics.ts';
+import { registerAttestationMetrics } from '../../../ca/attest/attestation-metrics.ts';
+import { registerKubernetesMetrics } from '../../../ca/kubernetes/kubernetes-metrics.ts';
 import { registerCaMetrics } from '../../../ca/ca-metrics.ts';
 import { configOf } from '../../../ca/config.ts';
-import { CONFIG_KEYS } from '../../../ca/config-keys.ts';
+import { CONFIG_KEYS, ISSUER_KEYS } from '../../../ca/config-keys.ts';
 import { readSettings } from '../../../ca/config-schema.ts';
 import { ANNOTATIONS } from '../../../ca/inject/annotations.ts';
 import { registerDistributionMetrics } from '../../../ca/distribution/distribution-metrics.ts';
@@ -87,6 +89,8 @@ describe('docs/metrics.md', () => {
     assert.equal(store.fill.bytes, 0);
     registerCaMetrics(registry, {} as never);
     registerDistributionMetrics(registry, () => ({ current: 0, pending: 0, foreign: 0 }));
+    registerKubernetesMetrics(registry);
+    registerAttestationMetrics(registry, {} as never);
     assert.deepEqual(tableAfter(beforeAgent, HEADER), want(registry));
   });
 
@@ -162,9 +166,24 @@ describe('docs/configuration.md', () => {
     assert.deepEqual(rows, want);
   });
 
+  it('lists exactly the keys of one issuer', () => {
+    const want = ISSUER_KEYS.map(({ key, value, default: byDefault, means }) => [
+      `\`${key}\``,
+      value,
+      byDefault,
+      means,
+    ]);
+    assert.deepEqual(tableAfter(text, ['key of an issuer', 'value', 'default', 'means']), want);
+  });
+
   it('has examples that Kedge takes', () => {
-    const [config = '', policy = ''] = yamlBlocks(text);
+    const [config = '', policy = '', clusters = ''] = yamlBlocks(text);
     const settings = readSettings(config, 'ca.yaml', {});
+    const { issuers } = configOf(readSettings(clusters, 'ca.yaml', {}), '/').attest;
+    assert.deepEqual(
+      issuers.map(({ cluster, keys }) => `${cluster} ${keys.kind}`),
+      ['east discovery', 'west file'],
+    );
     assert.equal(configOf(settings, '/').svid.ttlMs, 12 * 3_600_000);
     const parsed = parsePolicy(policy, 'policy.yaml', { maxTtlMs: 12 * 3_600_000, backdateMs: 120_000 });
     assert.equal(parsed.decide({ namespace: 'sandbox', serviceAccount: 'x' }).kind, 'denied');

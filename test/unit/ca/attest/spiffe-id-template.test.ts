@@ -148,6 +148,34 @@ describe('the SPIFFE ID template', () => {
   });
 });
 
+describe('templates of two clusters', () => {
+  const CASES: readonly { readonly a: string; readonly b: string; readonly overlap: boolean }[] = [
+    { a: 'ns/{namespace}/sa/{serviceAccount}', b: 'ns/{namespace}/sa/{serviceAccount}', overlap: true },
+    { a: 'one/{namespace}/{serviceAccount}', b: 'two/{namespace}/{serviceAccount}', overlap: false },
+    {
+      a: '{cluster}/{namespace}/{serviceAccount}',
+      b: '{cluster}/{namespace}/{serviceAccount}',
+      overlap: false,
+    },
+    { a: '{cluster}/{namespace}/{serviceAccount}', b: 'east/{namespace}/{serviceAccount}', overlap: true },
+    { a: '{cluster}/{namespace}/{serviceAccount}', b: 'north/{namespace}/{serviceAccount}', overlap: false },
+    { a: 'x/{namespace}/{serviceAccount}', b: '{namespace}/{serviceAccount}/x', overlap: true },
+    { a: '{namespace}/{serviceAccount}', b: '{namespace}/{serviceAccount}/{podUid}', overlap: false },
+    { a: 'a-{namespace}/{serviceAccount}', b: 'b-{namespace}/{serviceAccount}', overlap: false },
+    { a: 'a-{namespace}/{serviceAccount}', b: 'a-b-{namespace}/{serviceAccount}', overlap: true },
+    { a: '{namespace}-x/{serviceAccount}', b: '{namespace}-y/{serviceAccount}', overlap: false },
+    { a: 'ax/{namespace}/{serviceAccount}', b: 'a{namespace}x/{namespace}/{serviceAccount}', overlap: false },
+    { a: 'abx/{namespace}/{serviceAccount}', b: 'a{namespace}x/{namespace}/{serviceAccount}', overlap: true },
+  ];
+  for (const { a, b, overlap } of CASES) {
+    it(`${a} and ${b} ${overlap ? 'can' : 'cannot'} yield the same SPIFFE ID`, () => {
+      const [one, other] = [SpiffeIdTemplate.parse(a), SpiffeIdTemplate.parse(b)];
+      assert.equal(one.mayOverlap('east', other, 'west'), overlap);
+      assert.equal(other.mayOverlap('west', one, 'east'), overlap);
+    });
+  }
+});
+
 describe('Kubernetes names', () => {
   const cases: readonly { name: string; label: boolean; subdomain: boolean; uid: boolean }[] = [
     { name: 'web', label: true, subdomain: true, uid: true },
