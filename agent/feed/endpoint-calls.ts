@@ -1,16 +1,20 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
+import { isStreamClosed, onceStreamCloses } from '../../host/grpc-stream-close.ts';
 import { OverdueWatch } from './overdue-watch.ts';
 
 type NextCall = ConstructorParameters<typeof ServerInterceptingCall>[0];
 type Listener = Parameters<NextCall['start']>[0];
 
 /**
- * Calls at once that owe their first message. An honest client sends it right behind its headers, so who stalls crowds
+ * Calls at once that owe their first message, or their end after they were answered. An honest client sends it right behind its headers, so who stalls crowds
  * out nobody but others who stall.
  */
 export const MAX_OWING_CALLS = 64;
-/** The first message must be whole so many milliseconds after the headers. */
+/**
+ * The first message must be whole so many milliseconds after the headers; and the client must have ended its side so
+ * long after the call has got its status, as it can by its own deadline.
+ */
 export const FIRST_MESSAGE_MS = 10_000;
 
 /** What {@link EndpointCalls} are made of. */
@@ -18,7 +22,7 @@ export interface EndpointCallsOptions {
   readonly clock: Clock;
   /** A call has begun on the connection that is called `peer`. */
   readonly onBegin: (peer: string) => void;
-  /** It has ended, answered or not. */
+  /** It has ended, answered or not, and nothing of it is held any more. */
   readonly onEnd: (peer: string) => void;
   /** Cuts the connection: ending a call frees nothing of a message that has come in part. */
   readonly cut: (peer: string) => void;
@@ -26,7 +30,8 @@ export interface EndpointCallsOptions {
 
 /**
  * Every call on the agent's sockets, from its headers to its end. Bounds what calls whose first message never comes
- * can make the agent hold: {@link MAX_OWING_CALLS} half-sent messages, none for longer than {@link FIRST_MESSAGE_MS}.
+ * can make the agent hold: {@link MAX_OWING_CALLS} half-sent messages, none for longer than {@link FIRST_MESSAGE_MS},
+ * whether the call has its status already or not. Later messages of a stream are bound by the streams that are served.
  */
 export class EndpointCalls {
   readonly #options: EndpointCallsOptions;
@@ -44,7 +49,11 @@ export class EndpointCalls {
   /** For the server's options. */
   readonly interceptor: ServerInterceptor = ({ requestStream }, call) =>
     new EndpointCall(call, requestStream, {
-      onBegin: (self) => this.#begin(self),
+      onBegin: (self) => {
+        this.#owe(self);
+        this.#options.onBegin(self.peer);
+      },
+      onOwing: (self) => this.#owe(self),
       onMessage: (self) => this.#owing.delete(self),
       onEnd: (self) => {
         this.#owing.delete(self);
@@ -52,20 +61,21 @@ export class EndpointCalls {
       },
     });
 
-  #begin(call: EndpointCall): void {
+  #owe(call: EndpointCall): void {
+    if (this.#owing.has(call)) return;
     const { oldest } = this.#owing;
     if (oldest !== undefined && this.#owing.size >= MAX_OWING_CALLS) {
       this.#owing.delete(oldest);
       this.#options.cut(oldest.peer);
     }
     this.#owing.add(call);
-    this.#options.onBegin(call.peer);
   }
 }
 
 interface CallObserver {
   readonly onBegin: (call: EndpointCall) => void;
   readonly onMessage: (call: EndpointCall) => void;
+  readonly onOwing: (call: EndpointCall) => void;
   readonly onEnd: (call: EndpointCall) => void;
 }
 
@@ -74,6 +84,8 @@ class EndpointCall extends ServerInterceptingCall {
   readonly #call: NextCall;
   readonly #isRequestStream: boolean;
   readonly #observer: CallObserver;
+  /** The client has ended its side. */
+  #isWhole = false;
 
   constructor(call: NextCall, isRequestStream: boolean, observer: CallObserver) {
     super(call);
@@ -84,7 +96,7 @@ class EndpointCall extends ServerInterceptingCall {
   }
 
   override start(listener: Listener): void {
-    const { onBegin, onMessage, onEnd } = this.#observer;
+    const { onBegin, onMessage, onOwing, onEnd } = this.#observer;
     this.#call.start({
       onReceiveMetadata: (metadata: Metadata) => {
         onBegin(this);
@@ -96,12 +108,14 @@ class EndpointCall extends ServerInterceptingCall {
         listener.onReceiveMessage(message);
       },
       onReceiveHalfClose: () => {
+        this.#isWhole = true;
         onMessage(this);
         listener.onReceiveHalfClose();
       },
       // Comes after every call, answered or not.
       onCancel: () => {
-        onEnd(this);
+        if (!this.#isWhole && !isStreamClosed(this.#call)) onOwing(this);
+        onceStreamCloses(this.#call, () => onEnd(this));
         listener.onCancel();
       },
     });

@@ -1,6 +1,7 @@
 import { type Metadata, ServerInterceptingCall, type ServerInterceptor, status } from '@grpc/grpc-js';
 import { type GrpcRefusal, refusalOf } from '../../host/grpc-errors.ts';
 import { serviceError } from '../../host/grpc-service-error.ts';
+import { isStreamClosed, onceStreamCloses } from '../../host/grpc-stream-close.ts';
 import { grpcStatusName } from '../../host/grpc-status.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import type { ApiMethod } from './api-metrics.ts';
@@ -63,7 +64,7 @@ export function callInterceptor(routes: CallRoutes, options: CallOptions): Serve
     const method = path.slice(1) as ApiMethod;
     const admit = routes.unary.get(method);
     if (admit !== undefined) return new UnaryCall(call, method, admit, options);
-    return routes.openStreams.has(method) ? new OpenStream(call, options) : new ServerInterceptingCall(call);
+    return routes.openStreams.has(method) ? new OpenStream(call, options) : new TokenStream(call, options);
   };
 }
 
@@ -76,6 +77,8 @@ class UnaryCall extends ServerInterceptingCall implements CallContext, HalfSentC
   #metadata: Metadata | null = null;
   #admission: Admission | null = null;
   #request: Buffer | null = null;
+  /** The client has sent all that it had to. */
+  #isWhole = false;
   /** Made when someone asks for its signal. */
   #controller: AbortController | null = null;
   #over = false;
@@ -136,6 +139,7 @@ class UnaryCall extends ServerInterceptingCall implements CallContext, HalfSentC
   onReceiveHalfClose(): void {
     const [admission, request] = [this.#admission, this.#request];
     if (this.#over || admission === null) return;
+    this.#isWhole = true;
     this.#options.halfSent.delete(admission.holder, this);
     try {
       if (request === null) throw messages('no message');
@@ -188,7 +192,11 @@ class UnaryCall extends ServerInterceptingCall implements CallContext, HalfSentC
   #end(): boolean {
     if (this.#over) return false;
     this.#over = true;
-    if (this.#admission !== null) this.#options.halfSent.delete(this.#admission.holder, this);
+    const { halfSent } = this.#options;
+    const holder = this.#admission?.holder;
+    // It owes its message for as long as grpc-js holds what has come of it.
+    if (holder !== undefined && !this.#isWhole)
+      onceStreamCloses(this.#call, () => halfSent.delete(holder, this));
     this.#admission = null;
     this.#request = null;
     return true;
@@ -219,7 +227,7 @@ class OpenStream extends ServerInterceptingCall implements HalfSentCall {
         listener.onReceiveHalfClose();
       },
       onCancel: () => {
-        halfSent.delete(ANYONE, this);
+        onceStreamCloses(this.#call, () => halfSent.delete(ANYONE, this));
         listener.onCancel();
       },
     });
@@ -228,6 +236,43 @@ class OpenStream extends ServerInterceptingCall implements HalfSentCall {
   refuse(error: KedgeError): void {
     this.#call.sendStatus(statusOf(refusalOf(error, this.#options)));
   }
+
+  cut(): void {
+    this.#options.disconnect(this.#call.getPeer());
+  }
+}
+
+/**
+ * A stream of messages that grpc-js serves, and reads once its token was accepted. While it is served its own bounds
+ * hold; once it has its status it owes its end, and shares a bound with the others of its connection.
+ */
+class TokenStream extends ServerInterceptingCall implements HalfSentCall {
+  readonly #call: NextCall;
+  readonly #options: CallOptions;
+
+  constructor(call: NextCall, options: CallOptions) {
+    super(call);
+    this.#call = call;
+    this.#options = options;
+  }
+
+  override start(listener: Listener): void {
+    const { halfSent } = this.#options;
+    const holder = this.#call.getPeer();
+    this.#call.start({
+      onReceiveMetadata: (metadata: Metadata) => listener.onReceiveMetadata(metadata),
+      onReceiveMessage: (message: unknown) => listener.onReceiveMessage(message),
+      onReceiveHalfClose: () => listener.onReceiveHalfClose(),
+      onCancel: () => {
+        if (!isStreamClosed(this.#call)) halfSent.add(holder, this);
+        onceStreamCloses(this.#call, () => halfSent.delete(holder, this));
+        listener.onCancel();
+      },
+    });
+  }
+
+  /** It has its status. */
+  refuse(): void {}
 
   cut(): void {
     this.#options.disconnect(this.#call.getPeer());

@@ -57,13 +57,19 @@ function session(t: { after: (fn: () => void) => void }): ClientHttp2Session {
 }
 
 /** A call that sends its headers and all but the end of a message, and then nothing. */
-function halfCall(on: ClientHttp2Session, path: string, token?: string): ClientHttp2Stream {
+function halfCall(
+  on: ClientHttp2Session,
+  path: string,
+  token?: string,
+  more: Record<string, string> = {},
+): ClientHttp2Stream {
   const stream = on.request({
     ':method': 'POST',
     ':path': path,
     'content-type': 'application/grpc',
     te: 'trailers',
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    ...more,
   });
   stream.on('error', () => {});
   const prefix = Buffer.alloc(5);
@@ -120,6 +126,22 @@ describe('a caller that stalls within its message', () => {
       await assertServesOthers();
     });
   }
+
+  it('is not let off by a deadline of its own: grpc-js keeps what has come after the status too', async (t) => {
+    const sessions = Array.from({ length: 5 }, () => session(t));
+    const [first] = sessions;
+    assert.ok(first !== undefined);
+    const gone = new Promise((resolve) => first.once('close', resolve));
+    for (const opened of sessions) {
+      const statuses = Array.from({ length: 16 }, (_, n) =>
+        grpcStatusOf(halfCall(opened, HEALTH[n % 2] ?? HEALTH[0], undefined, { 'grpc-timeout': '1m' })),
+      );
+      if (opened !== first) continue;
+      for (const code of await Promise.all(statuses)) assert.equal(code, status.DEADLINE_EXCEEDED);
+    }
+    await gone;
+    await assertServesOthers();
+  });
 
   it('cannot make the process hold more than the bounds say, on any number of connections', async (t) => {
     const heldBytes = (): number => process.memoryUsage().external;

@@ -30,6 +30,7 @@ describe('the sockets of the agent', () => {
   let socketPath: string;
   let sockets = 0;
   const undo: (() => unknown)[] = [];
+  const responses = new WeakSet<ClientHttp2Stream>();
 
   const open = async (maxStreams: number): Promise<void> => {
     sockets += 1;
@@ -73,20 +74,30 @@ describe('the sockets of the agent', () => {
     await new Promise((resolve) => opened.once('localSettings', resolve));
     return opened;
   };
-  const call = (on: ClientHttp2Session, path: string): ClientHttp2Stream => {
+  const call = (
+    on: ClientHttp2Session,
+    path: string,
+    more: Record<string, string> = {},
+  ): ClientHttp2Stream => {
     const stream = on.request({
       ':method': 'POST',
       ':path': path,
       'content-type': 'application/grpc',
       te: 'trailers',
       'workload.spiffe.io': 'true',
+      ...more,
     });
     stream.on('error', () => {});
+    stream.once('response', () => responses.add(stream));
     return stream;
   };
   /** Headers, and a message of 100 bytes of which one is missing. */
-  const halfCall = async (on: ClientHttp2Session, path: string): Promise<ClientHttp2Stream> => {
-    const stream = call(on, path);
+  const halfCall = async (
+    on: ClientHttp2Session,
+    path: string,
+    more: Record<string, string> = {},
+  ): Promise<ClientHttp2Stream> => {
+    const stream = call(on, path, more);
     const message = Buffer.alloc(5 + 99);
     message.writeUInt32BE(100, 1);
     stream.write(message);
@@ -94,6 +105,10 @@ describe('the sockets of the agent', () => {
     await new Promise((resolve) => on.ping(() => resolve(null)));
     await settle();
     return stream;
+  };
+  /** Resolves once the call has its status. */
+  const answered = async (stream: ClientHttp2Stream): Promise<void> => {
+    await until(() => responses.has(stream));
   };
   const assertServes = async (): Promise<void> => {
     const client = new WorkloadClient(socketPath);
@@ -163,6 +178,30 @@ describe('the sockets of the agent', () => {
       await assertServes();
     });
   }
+
+  for (const path of [FETCH, STREAM_SECRETS]) {
+    it(`hold a half-sent ${path} against its client also after its deadline: what has come is still there`, async () => {
+      await open(8);
+      const on = await session();
+      await answered(await halfCall(on, path, { 'grpc-timeout': '1m' }));
+      await clock.advance(2 * FIRST_MESSAGE_MS);
+      await until(() => on.destroyed);
+      await assertServes();
+    });
+  }
+
+  it('leave a connection alone whose calls were ended by the client', async () => {
+    await open(8);
+    const on = await session();
+    (await halfCall(on, FETCH)).close();
+    const late = await halfCall(on, STREAM_SECRETS, { 'grpc-timeout': '1m' });
+    await answered(late);
+    late.close();
+    await until(() => late.destroyed);
+    await new Promise((resolve) => on.ping(() => resolve(null)));
+    await clock.advance(2 * FIRST_MESSAGE_MS);
+    assert.equal(on.destroyed, false);
+  });
 
   it('cut the connection of a call of one message that the client does not end', async () => {
     await open(8);
