@@ -42,7 +42,9 @@ export const LIMITS = {
   sdsRequestBytes: 256 * 1024,
   /** Resource names that one SDS stream may ask for; the known ones are one per trust domain and a few. */
   sdsResourceNames: 128,
-  /** All resource names of one SDS request together, characters: they are kept while there is no identity. */
+  /** One SDS resource name, characters: a SPIFFE ID, and somewhat more for what others name. */
+  sdsNameChars: 2048 + 256,
+  /** All resource names that one SDS stream keeps, or one request has, characters. */
   sdsNamesChars: 32 * 1024,
   /** Manifests that `kedge inject` reads, characters. */
   manifestChars: 16 * 1024 * 1024,

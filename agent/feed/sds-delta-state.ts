@@ -1,7 +1,7 @@
 import { LIMITS } from '../../pki/limits.ts';
 import type { SdsForm } from './sds-form.ts';
 import { WILDCARD } from './sds-names.ts';
-import { type DeltaRequest, namesExceeded } from './sds-request.ts';
+import { checkNameChars, type DeltaRequest, namesExceeded } from './sds-request.ts';
 import type { SdsCatalog } from './sds-resources.ts';
 import {
   newStreamState,
@@ -38,7 +38,8 @@ export function newDeltaState(form: SdsForm, catalog: SdsCatalog | null): DeltaS
  * `removed`; a name that it never had and that does not exist ends the stream, as in the other protocol, because
  * nothing that the client could wait for will ever come.
  *
- * Throws `sds_name_unknown`, `sds_name_unsupported`, `sds_validator_disabled` or `sds_names_exceeded`.
+ * Throws `sds_name_unknown`, `sds_name_unsupported`, `sds_validator_disabled`, `sds_names_exceeded` or
+ * `message_too_large`.
  */
 export function stepDelta(
   state: DeltaState,
@@ -61,7 +62,9 @@ export function stepDelta(
       ? { tracking: state.tracking, names: [] }
       : markAnswered(state.tracking, request.nonce, isAccepted);
   const next = subscribe({ ...state, tracking: answered.tracking }, request);
+  // The bounds of a request are not enough: what this stream asked for before is still there.
   if (next.names.size > LIMITS.sdsResourceNames) throw namesExceeded(next.names.size);
+  checkNameChars(new Set([...next.names, ...next.tracking.keys()]));
   const nack =
     request.nack === null || answered.names.length === 0
       ? null

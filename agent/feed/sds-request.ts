@@ -121,14 +121,28 @@ function checkNoLocators(locators: readonly unknown[]): void {
 }
 
 function checkCount(names: readonly string[]): void {
-  const { sdsResourceNames, sdsNamesChars } = LIMITS;
+  const { sdsResourceNames, sdsNameChars } = LIMITS;
   if (names.length > sdsResourceNames) throw namesExceeded(names.length);
-  const characters = names.reduce((sum, name) => sum + name.length, 0);
-  if (characters <= sdsNamesChars) return;
+  const long = names.find((name) => name.length > sdsNameChars);
+  if (long !== undefined) {
+    throw new KedgeError(
+      'message_too_large',
+      `an SDS resource name has ${long.length} characters, ${sdsNameChars} are allowed`,
+      { hint: 'ask for the names that this workload has; a SPIFFE ID has at most 2048 characters' },
+    );
+  }
+  checkNameChars(names);
+}
+
+/** Throws `message_too_large` where names are too long together: they are kept while there is no identity. */
+export function checkNameChars(names: Iterable<string>): void {
+  let characters = 0;
+  for (const name of names) characters += name.length;
+  if (characters <= LIMITS.sdsNamesChars) return;
   throw new KedgeError(
     'message_too_large',
-    `the names in an SDS request have ${characters} characters, ${sdsNamesChars} are allowed`,
-    { hint: 'ask for the names that this workload has; a SPIFFE ID has at most 2048 characters' },
+    `the names that are asked for over SDS have ${characters} characters, ${LIMITS.sdsNamesChars} are allowed`,
+    { hint: 'ask for the names that this workload has' },
   );
 }
 

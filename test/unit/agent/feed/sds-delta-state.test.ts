@@ -264,6 +264,16 @@ describe('a DeltaSecrets stream', () => {
       stream.request({ subscribe: names(0) });
       expectCode('sds_names_exceeded', () => stream.request({ subscribe: names(100) }));
     });
+
+    it('names that are too long together, over several requests: they are kept while there is no identity', () => {
+      const name = (n: number): string => `${n}/`.padEnd(2_000, 'x');
+      const stream = new Stream(null);
+      for (let n = 0; n < 16; n += 1) stream.request({ subscribe: [name(n)] });
+      // What is asked for again, or given up, does not count twice.
+      stream.request({ subscribe: [name(0)] });
+      stream.request({ subscribe: [name(16)], unsubscribe: [name(1)] });
+      expectCode('message_too_large', () => stream.request({ subscribe: [name(17)] }));
+    });
   });
 
   describe('takes an answer', () => {

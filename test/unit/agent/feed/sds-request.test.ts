@@ -179,6 +179,20 @@ describe('what an SDS request may not have', () => {
       delta: delta({ initialResourceVersions: Object.fromEntries(NAMES_10_000.map((name) => [name, ''])) }),
     },
     {
+      name: 'a name that is longer than any SPIFFE ID',
+      code: 'message_too_large',
+      sotw: sotw({ resourceNames: ['x'.repeat(2_305)] }),
+      delta: delta({ initialResourceVersions: { ['x'.repeat(2_305)]: '' } }),
+    },
+    {
+      name: 'many long names',
+      code: 'message_too_large',
+      sotw: sotw({ resourceNames: NAMES_10_000.slice(0, 17).map((name) => name.padEnd(2_000, 'x')) }),
+      delta: delta({
+        resourceNamesUnsubscribe: NAMES_10_000.slice(0, 17).map((name) => name.padEnd(2_000, 'x')),
+      }),
+    },
+    {
       name: 'a name of 33 KiB',
       code: 'message_too_large',
       sotw: sotw({ resourceNames: ['x'.repeat(33 * 1024)] }),
