@@ -270,6 +270,7 @@ export class Agent {
   #onFeedChange(): void {
     const { feeds } = this;
     const oldest = oldestInPlace(feeds);
+    if (oldest !== null) this.#options.canary?.published(oldest.generation);
     const isAllGone = this.#state.phase !== 'serving' && feeds.every(({ inPlace }) => inPlace === null);
     const isLetGo = (index: number): boolean =>
       isAllGone || (oldest !== null && (this.#held[index + 1]?.generation ?? Infinity) <= oldest.generation);

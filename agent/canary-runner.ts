@@ -12,6 +12,14 @@ const RETRY_BASE_MS = 500;
 /** From the start of one try to the start of the next goes at least this, whatever happens, milliseconds. */
 export const MIN_TRY_GAP_MS = 1_000;
 
+/**
+ * A snapshot that the feeds do not finish with is tried after so long all the same, milliseconds. Before that the proxy
+ * has no way to use it, and a try would raise an alarm at every rotation.
+ */
+export const HOLD_MS = 10_000;
+/** A proxy that was told to load a snapshot is given so long to begin with it, milliseconds. */
+export const SETTLE_MS = 1_000;
+
 /** What a {@link CanaryRunner} is made of. */
 export interface CanaryRunnerOptions {
   /** One try, bounded in time; rejects with the reason of `signal`. */
@@ -26,8 +34,8 @@ export interface CanaryRunnerOptions {
 }
 
 /**
- * Tries the proxy when there is news, and again at the interval: one try at a time, never more often than
- * {@link MIN_TRY_GAP_MS}, with back-off while the newest snapshot is not proven. Stands beside the feeds: it reads
+ * Tries the proxy when the feeds have brought it news, and again at the interval: one try at a time, never more often
+ * than {@link MIN_TRY_GAP_MS}, with back-off while the newest snapshot is not proven. Stands beside the feeds: it reads
  * what they serve and touches nothing of theirs.
  */
 export class CanaryRunner {
@@ -38,6 +46,10 @@ export class CanaryRunner {
   #result: CanaryResult | null = null;
   #failures = 0;
   #dueAt: Deadline | null = null;
+  /** The target was not tried yet, and is not to be before then; null = it was. */
+  #heldUntil: Deadline | null = null;
+  /** The feeds have finished with the target. */
+  #isPublished = false;
   #startedAt: Deadline | null = null;
 
   constructor(options: CanaryRunnerOptions) {
@@ -53,7 +65,17 @@ export class CanaryRunner {
   offer(target: IdentitySnapshot | null): void {
     if (target === this.#target) return;
     this.#target = target;
+    this.#isPublished = false;
+    this.#heldUntil = target === null ? null : after(instantOf(this.#options.clock), HOLD_MS);
     if (target === null) this.#result = null;
+    this.nudge();
+  }
+
+  /** Every feed has finished with this generation: the proxy can have it. Harmless when repeated. */
+  published(generation: number): void {
+    if (this.#isPublished || this.#target === null || this.#target.generation > generation) return;
+    this.#isPublished = true;
+    this.#heldUntil = after(instantOf(this.#options.clock), SETTLE_MS);
     this.nudge();
   }
 
@@ -82,18 +104,21 @@ export class CanaryRunner {
     }
   }
 
-  /** When the next try may start: when it is due, but not too soon after the last one. */
+  /** When the next try may start: when it is due, but not too soon after the last one, nor before the feeds are done. */
   #earliest(): Deadline | null {
-    const rested = this.#startedAt === null ? null : after(this.#startedAt, MIN_TRY_GAP_MS);
-    if (rested === null || this.#dueAt === null) return rested ?? this.#dueAt;
     const now = instantOf(this.#options.clock);
-    return earlier(rested, this.#dueAt, now) === rested ? this.#dueAt : rested;
+    const rested = this.#startedAt === null ? null : after(this.#startedAt, MIN_TRY_GAP_MS);
+    return [rested, this.#dueAt, this.#heldUntil].reduce(
+      (a, b) => (a !== null && b !== null ? (earlier(a, b, now) === a ? b : a) : (a ?? b)),
+      null,
+    );
   }
 
   async #try(target: IdentitySnapshot, signal: AbortSignal): Promise<void> {
     const { dial, clock, random, intervalMs, log } = this.#options;
     const seen = this.#wakeup.generation;
     this.#startedAt = instantOf(clock);
+    this.#heldUntil = null;
     let result: CanaryResult | null = null;
     try {
       result = judgeCanary(await dial(target.svid, signal), target, clock.now());

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { CanaryObservation } from '../../../agent/canary.ts';
-import { CanaryRunner, MIN_TRY_GAP_MS } from '../../../agent/canary-runner.ts';
+import { CanaryRunner, HOLD_MS, MIN_TRY_GAP_MS, SETTLE_MS } from '../../../agent/canary-runner.ts';
 import type { IdentitySnapshot, SvidSnapshot } from '../../../agent/snapshot.ts';
 import { silentLog } from '../../../host/log.ts';
 import { fixedRandom } from '../../fakes/fixed-random.ts';
@@ -70,8 +70,13 @@ describe('the canary', () => {
     detail: 'HTTP 200',
   });
   const offer = async (index: number): Promise<void> => {
-    runner.offer(snapshots[index] ?? null);
-    await settle();
+    const snapshot = snapshots[index] ?? null;
+    runner.offer(snapshot);
+    if (snapshot === null) await settle();
+    else {
+      runner.published(snapshot.generation);
+      await clock.advance(SETTLE_MS);
+    }
   };
   const end = async (change?: Partial<CanaryObservation> | Error): Promise<void> => {
     dials.at(-1)?.end(change);
@@ -92,6 +97,39 @@ describe('the canary', () => {
     await clock.advance(INTERVAL_MS - 1);
     assert.equal(dials.length, 1);
     await clock.advance(1);
+    assert.equal(dials.length, 2);
+  });
+
+  it('waits with a snapshot until the feeds have finished with it, and then until the proxy has begun with it', async () => {
+    await offer(0);
+    await end();
+    runner.offer(snapshots[1] ?? null);
+    runner.nudge();
+    await clock.advance(HOLD_MS - 1);
+    // An older one is in place.
+    runner.published(1);
+    await settle();
+    assert.equal(dials.length, 1);
+    runner.published(2);
+    await clock.advance(SETTLE_MS - 1);
+    runner.published(2);
+    assert.equal(dials.length, 1);
+    await clock.advance(1);
+    assert.equal(dials[1]?.svid, snapshots[1]?.svid);
+    await end();
+    await clock.advance(INTERVAL_MS);
+    assert.equal(dials.length, 3);
+  });
+
+  it('tries a snapshot that the feeds do not finish with all the same, later', async () => {
+    runner.offer(snapshots[0] ?? null);
+    await clock.advance(HOLD_MS - 1);
+    assert.equal(dials.length, 0);
+    await clock.advance(1);
+    assert.equal(dials.length, 1);
+    await end({ answer: 'closed' });
+    runner.published(1);
+    await clock.advance(SETTLE_MS);
     assert.equal(dials.length, 2);
   });
 
