@@ -10,12 +10,11 @@ const SHORT_ID = 12;
  */
 export function statusReport(status: GetStatusResponse): string {
   const nowMs = Number(status.serverTimeMs);
-  const lagging = status.instances.filter((instance) => laggingReason(instance, status) !== undefined);
   const lines = [
     ...textFields([
       ['trust domain', printable(status.trustDomain)],
       ['bundle', `sequence ${status.bundleSequence}`],
-      ['instances', `${status.instances.length} live, ${lagging.length} behind`],
+      ['instances', `${status.fleet?.instances ?? 0} live, ${status.fleet?.behind ?? 0} behind`],
       ['lifecycle', printable(status.lifecycle) || 'nothing to do'],
       ['policy', policyText(status)],
       ['trust store', storeText(status)],
@@ -44,6 +43,7 @@ export function statusReport(status: GetStatusResponse): string {
     '',
     'Workload instances',
     ...indent(instanceTable(status, nowMs)),
+    ...indent(leftOutText(status)),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -160,6 +160,14 @@ function instanceTable(status: GetStatusResponse, nowMs: number): string[] {
 function seenText({ connected, lastSeenMs }: InstanceStatus, nowMs: number): string {
   if (connected) return 'now';
   return lastSeenMs === 0n ? 'never' : distanceText(Number(lastSeenMs), nowMs);
+}
+
+/** An answer holds only so much. */
+function leftOutText({ instances, fleet }: GetStatusResponse): string[] {
+  const left = (fleet?.instances ?? 0) - instances.length;
+  if (left <= 0) return [];
+  const behind = Math.max(0, (fleet?.behind ?? 0) - instances.length);
+  return [`and ${left} more, ${behind === 0 ? 'which follow' : `${behind} of them behind`}`];
 }
 
 function shortId(id: string): string {

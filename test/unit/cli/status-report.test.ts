@@ -53,7 +53,7 @@ const status: GetStatusResponse = {
   policy: { file: '/etc/kedge/policy.yaml', loadedAtMs: BigInt(NOW_MS), error: '' },
   audit: { records: 12n, head: 'ee'.repeat(32) },
   store: { kind: 'kubernetes', bytes: 12_345n, limitBytes: 921_600n },
-  fleet: { complete: true, unheard: 0 },
+  fleet: { complete: true, unheard: 0, instances: 1, behind: 0 },
   lifecycle: 'next issuer at 2026-02-01T03:00:00Z',
 };
 
@@ -178,9 +178,19 @@ describe('statusReport', () => {
 
   it('puts those that lag before those that follow', () => {
     const late = { ...with_({ bundleSequence: 6n }), id: 'uid-2', podName: 'late-1' };
-    const text = statusReport({ ...status, instances: [following, late] });
+    const fleet = { complete: true, unheard: 0, instances: 2, behind: 1 };
+    const text = statusReport({ ...status, fleet, instances: [following, late] });
     assert.match(text, /^instances {5}2 live, 1 behind$/m);
     assert.ok(text.indexOf('late-1') < text.indexOf('web-1'));
+  });
+
+  it('says how many instances the answer had no room for', () => {
+    const fleet = { complete: true, unheard: 0, instances: 12_000, behind: 0 };
+    const text = statusReport({ ...status, fleet });
+    assert.match(text, /^instances {5}12000 live, 0 behind$/m);
+    assert.match(text, /^ {2}and 11999 more, which follow$/m);
+    const late = statusReport({ ...status, fleet: { ...fleet, behind: 3_000 } });
+    assert.match(late, /^ {2}and 11999 more, 2999 of them behind$/m);
   });
 
   it('lets no text of an agent or of a file command the terminal', () => {
@@ -201,7 +211,11 @@ describe('statusReport', () => {
 
   it('warns while the fleet is not known whole, and names a pod that never reported', () => {
     const silent = { ...following, connected: false, lastSeenMs: 0n, report: undefined };
-    const text = statusReport({ ...status, instances: [silent], fleet: { complete: false, unheard: 1 } });
+    const text = statusReport({
+      ...status,
+      instances: [silent],
+      fleet: { complete: false, unheard: 1, instances: 1, behind: 1 },
+    });
     assert.match(text, /^! the fleet is not known whole/m);
     assert.match(text, /never +BEHIND: never reported/);
   });

@@ -26,6 +26,7 @@ export interface GetStatusResponse {
   startedAtMs: bigint;
   anchors: AuthorityStatus[];
   issuers: AuthorityStatus[];
+  /** Those that are behind first, as many as an answer can hold; consumers only of those that are behind. */
   instances: InstanceStatus[];
   policy: PolicyStatus | undefined;
   audit:
@@ -87,6 +88,9 @@ export interface FleetStatus {
   complete: boolean;
   /** Pods that run with an agent and have reported to no replica. */
   unheard: number;
+  /** Instances, and how many of them are behind, whether they are listed or not. */
+  instances: number;
+  behind: number;
 }
 
 export interface AuditStatus {
@@ -765,7 +769,7 @@ export const StoreStatus: MessageFns<StoreStatus> = {
 };
 
 function createBaseFleetStatus(): FleetStatus {
-  return { complete: false, unheard: 0 };
+  return { complete: false, unheard: 0, instances: 0, behind: 0 };
 }
 
 export const FleetStatus: MessageFns<FleetStatus> = {
@@ -775,6 +779,12 @@ export const FleetStatus: MessageFns<FleetStatus> = {
     }
     if (message.unheard !== 0) {
       writer.uint32(16).uint32(message.unheard);
+    }
+    if (message.instances !== 0) {
+      writer.uint32(24).uint32(message.instances);
+    }
+    if (message.behind !== 0) {
+      writer.uint32(32).uint32(message.behind);
     }
     return writer;
   },
@@ -806,6 +816,22 @@ export const FleetStatus: MessageFns<FleetStatus> = {
             }
 
             message.unheard = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.instances = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.behind = reader.uint32();
             continue;
           }
         }

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Metadata } from '@grpc/grpc-js';
-import { getStatus, STATUS_INSTANCES, type StatusSources } from '../../../../ca/api/admin-service.ts';
+import { getStatus, type StatusSources } from '../../../../ca/api/admin-service.ts';
+import { listInstances } from '../../../../ca/api/instance-status.ts';
 import type { TrustState } from '../../../../ca/authority/trust-state.ts';
 import type { FleetInstance } from '../../../../ca/fleet/instance.ts';
+import { laggingReason } from '../../../../cli/status-report.ts';
+import { LIMITS } from '../../../../pki/limits.ts';
 import { GetStatusResponse } from '../../../../proto/gen/kedge/v1/admin.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
@@ -77,7 +80,7 @@ const report = (bundleSequence: number, authorityKeyId: string): FleetInstance['
   ],
 });
 
-async function statusOf(instances: readonly FleetInstance[], complete = true): Promise<GetStatusResponse> {
+async function encodedStatusOf(instances: readonly FleetInstance[], complete = true): Promise<Uint8Array> {
   const sources: StatusSources = {
     trustState: () => state,
     instances: () => instances,
@@ -90,7 +93,11 @@ async function statusOf(instances: readonly FleetInstance[], complete = true): P
     startedAtMs: 500,
   };
   const call = { metadata: new Metadata(), peerAddress: 'unix', signal: new AbortController().signal };
-  return GetStatusResponse.decode(await getStatus(sources)(Buffer.alloc(0), call));
+  return await getStatus(sources)(Buffer.alloc(0), call);
+}
+
+async function statusOf(instances: readonly FleetInstance[], complete = true): Promise<GetStatusResponse> {
+  return GetStatusResponse.decode(await encodedStatusOf(instances, complete));
 }
 
 describe('the status', () => {
@@ -106,7 +113,7 @@ describe('the status', () => {
     const silent = instance('u1', { issued: null, connected: false, lastSeenMs: 0, unheardUntilMs: 5_000 });
     const { store, fleet, instances } = await statusOf([silent, instance('u2')], false);
     assert.deepEqual(store, { kind: 'kubernetes', bytes: 10n, limitBytes: 20n });
-    assert.deepEqual(fleet, { complete: false, unheard: 1 });
+    assert.deepEqual(fleet, { complete: false, unheard: 1, instances: 2, behind: 2 });
     assert.deepEqual(instances.map(({ id }) => id).toSorted(), ['u1', 'u2']);
   });
 
@@ -142,21 +149,87 @@ describe('the status', () => {
     );
   });
 
-  it('lists those who lag first, and at most so many', async () => {
-    const followers = Array.from({ length: STATUS_INSTANCES }, (_, i) =>
-      instance(`f${i}`, { report: report(4, 'cc') }),
-    );
+  const following = (id: string): FleetInstance => {
+    const whole = report(4, 'cc');
+    return instance(id, {
+      report: whole && { ...whole, feeds: whole.feeds.map((feed) => ({ ...feed, errorCode: '' })) },
+    });
+  };
+
+  it('lists those who are behind first, and says how many there are', async () => {
+    const away = { ...following('away'), connected: false };
     const behind = [
       instance('old', { report: report(3, 'cc') }),
-      instance('away', { connected: false, report: report(4, 'cc') }),
+      away,
       instance('silent'),
+      instance('retired', { report: report(4, 'dd') }),
+      instance('fails', { report: report(4, 'cc') }),
     ];
-    const { instances } = await statusOf([...followers, ...behind]);
-    assert.equal(instances.length, STATUS_INSTANCES);
+    const status = await statusOf([following('f'), ...behind]);
+    const { instances, fleet } = status;
     assert.deepEqual(
-      instances.slice(0, 4).map(({ id }) => id),
-      ['old', 'away', 'silent', 'f0'],
+      instances.map(({ id }) => id),
+      ['old', 'away', 'silent', 'retired', 'fails', 'f'],
     );
+    assert.deepEqual([fleet?.instances, fleet?.behind], [6, 5]);
+    // The CLI finds the reason of each by itself.
+    assert.equal(instances.filter((one) => laggingReason(one, status) !== undefined).length, 5);
+    // What each consumer has is of interest where something is wrong.
+    assert.equal(instances[0]?.report?.feeds[0]?.consumers.length, 1);
+    assert.equal(instances[5]?.report?.feeds[0]?.consumers.length, 0);
+    assert.equal(instances[5]?.report?.feeds[0]?.consumerCount, 1);
+  });
+
+  it('lists as many as fit, the followers left out first', async () => {
+    const all = [following('f1'), instance('old', { report: report(3, 'cc') }), following('f2')];
+    const whole = await listInstances(all, state, clock.now());
+    const bytes = whole.fields.map(({ length }) => length);
+    const [first = 0, second = 0] = bytes;
+    for (const [maxBytes, count] of [
+      [first - 1, 0],
+      [first, 1],
+      [first + second, 2],
+    ] as const) {
+      const listed = await listInstances(all, state, clock.now(), maxBytes);
+      assert.deepEqual([listed.fields.length, listed.count, listed.behind], [count, 3, 1]);
+    }
+  });
+
+  it('fits into one message, however many instances there are and whatever they say', async () => {
+    const consumers = (name: string, count: number) =>
+      Array.from({ length: count }, (_, i) => ({
+        name: name.padEnd(62, 'x') + i,
+        best: 2 as const,
+        delivered: { bundleSequence: 3, svidSerialNumber: 'ab'.repeat(20) },
+        loaded: { bundleSequence: 3, svidSerialNumber: 'ab'.repeat(20) },
+        proven: null,
+        errorCode: 'report_rate_exceeded',
+      }));
+    const base = report(3, 'cc');
+    const talk = base && {
+      ...base,
+      feeds: Array.from({ length: LIMITS.reportFeeds }, (_, i) => ({
+        name: `feed-${i}`.padEnd(64, 'x'),
+        evidence: 2 as const,
+        bundleSequence: 3,
+        svidSerialNumber: 'ab'.repeat(20),
+        errorCode: 'report_rate_exceeded',
+        consumers: consumers('envoy', LIMITS.reportConsumers),
+        consumerCount: LIMITS.reportConsumers,
+      })),
+    };
+    const follower = following('f');
+    const all = Array.from({ length: 2_600 }, (_, i) =>
+      i >= 100 ? instance(`t${i}`, { report: talk }) : { ...follower, id: `f${i}` },
+    );
+    const answer = await encodedStatusOf(all);
+    assert.ok(answer.length < LIMITS.caMessageBytes, `${answer.length} bytes`);
+    const { instances, fleet } = GetStatusResponse.decode(answer);
+    assert.deepEqual([fleet?.instances, fleet?.behind], [2_600, 2_500]);
+    assert.ok(instances.length > 1_000 && instances.length < 2_500, `${instances.length} instances`);
+    const [first] = instances;
+    const listed = first?.report?.feeds.flatMap((feed) => feed.consumers) ?? [];
+    assert.equal(listed.length, 8);
   });
 
   it('leaves out who holds nothing any more and is not connected', async () => {
