@@ -37,3 +37,16 @@ test('trims two seconds after the start, then every minute, until it is told to 
   await running;
   assert.equal(clock.sleeping, 0);
 });
+
+test('a trim that fails ends the trimming, and nothing else', async () => {
+  const clock = new ManualClock();
+  let trims = 0;
+  const running = trimHeapAtRest(clock, new AbortController().signal, () => {
+    trims += 1;
+    throw new Error('no gc here');
+  });
+  await clock.advance(10_000);
+  await running;
+  await clock.advance(120_000);
+  assert.equal(trims, 1);
+});
