@@ -131,9 +131,22 @@ export class IssuingService {
     }
   }
 
-  /** Counts and records a refusal that happened before a request came here. See {@link RefusalLog}. */
+  /**
+   * Counts and records a refusal that happened before a request came here. See {@link RefusalLog}. The SPIFFE ID of an
+   * instance that was attested is added where it is missing.
+   */
   refuse(refusal: Refusal): void {
-    this.#options.refusals.record(refusal);
+    this.#options.refusals.record({ ...refusal, spiffeId: refusal.spiffeId ?? this.#idOf(refusal.instance) });
+  }
+
+  /** Undefined where there is none: no instance, or one that the template does not fit. */
+  #idOf(instance: Refusal['instance']): SpiffeId | undefined {
+    const { template, trustDomain } = this.#options;
+    try {
+      return instance === undefined ? undefined : template.apply(instance, trustDomain);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Takes no more requests; resolves when those that were taken are answered. */
@@ -146,12 +159,11 @@ export class IssuingService {
   #admit(request: SvidRequest, { resolve, reject }: Pick<Job, 'resolve' | 'reject'>): void {
     const { template, trustDomain, clock } = this.#options;
     const { instance, csr } = request;
-    let spiffeId: SpiffeId | undefined;
     try {
       if (this.#draining !== null) {
         throw new KedgeError('shutting_down', 'this CA is shutting down', { retryAfterMs: 1_000 });
       }
-      spiffeId = template.apply(instance, trustDomain);
+      const spiffeId = template.apply(instance, trustDomain);
       if (csr.length > LIMITS.csrBytes) {
         throw new KedgeError(
           'csr_too_large',
@@ -167,7 +179,7 @@ export class IssuingService {
       });
     } catch (error) {
       const { api, peer } = request;
-      this.refuse({ api, error, instance, peer, ...(spiffeId === undefined ? {} : { spiffeId }) });
+      this.refuse({ api, error, instance, peer });
       reject(error);
       return;
     }

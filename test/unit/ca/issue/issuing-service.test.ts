@@ -391,6 +391,9 @@ describe('the issuing service', () => {
     const [expired, internal] = folder.records().slice(-2);
     assert.deepEqual([expired?.['code'], expired?.['peer']], ['token_expired', PEER.address]);
     assert.deepEqual([internal?.['code'], internal?.['pod_uid']], ['internal', 'uid-1']);
+    // Who it was is known, and found by it.
+    assert.match(String(internal?.['spiffe_id']), /^spiffe:\/\/example\.org\/ns\//);
+    assert.equal(expired?.['spiffe_id'], undefined);
     assert.doesNotMatch(JSON.stringify(internal), /secret detail/);
     assert.deepEqual(metrics.refusals, ['token_expired', 'internal']);
   });
