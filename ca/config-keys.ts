@@ -240,7 +240,13 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     key: 'webhook.service',
     value: 'text',
     default: 'kedge-ca',
-    means: 'the Service of the CA in that namespace; its port 443 leads to the webhook',
+    means: 'the Service of the CA in that namespace, through which the API server finds the webhook',
+  },
+  {
+    key: 'webhook.servicePort',
+    value: 'number',
+    default: '443',
+    means: 'the port of that Service that leads to the webhook',
   },
   {
     key: 'webhook.url',

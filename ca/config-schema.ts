@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { formatDuration, parseDurationMs } from '../host/duration.ts';
 import { LOG_LEVELS } from '../host/log.ts';
 import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
+import { isDnsName } from '../pki/dns-name.ts';
 import { TrustDomain } from '../pki/spiffe-id.ts';
 import { ATTESTOR_KINDS, KEY_LOCATIONS } from './attest/attest-settings.ts';
 import { MAX_LEEWAY_MS } from './attest/jwt.ts';
@@ -80,6 +81,10 @@ const formed = ({ allowed, read }: ValueForm): z.ZodType<string> =>
 const labelName = z
   .string()
   .refine(isLabelName, 'not a name of Kubernetes: lower-case letters, digits and "-", at most 63');
+const isWebhookUrl = (text: string): boolean => {
+  const host = /^https:\/\/([a-z0-9.-]{1,253})(?::[1-9]\d{0,4})?\/mutate$/.exec(text)?.[1];
+  return host !== undefined && isDnsName(host);
+};
 const objectName = z
   .string()
   .refine(isSubdomainName, 'not a name of Kubernetes: lower-case letters, digits, "-" and "."');
@@ -142,10 +147,11 @@ const SHAPE = {
     configuration: objectName.optional(),
     namespace: labelName.optional(),
     service: labelName.optional(),
+    servicePort: whole(1, 65_535).optional(),
     url: z
       .string()
       .max(1_024)
-      .regex(/^https:\/\/[^\s/?#@]{1,300}\/mutate$/, 'not an https URL with the path /mutate')
+      .refine(isWebhookUrl, 'not an https URL of a host name with the path /mutate')
       .optional(),
     failurePolicy: z.enum(FAILURE_POLICIES).optional(),
     timeout: duration(1_000, 30_000).optional(),

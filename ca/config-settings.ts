@@ -77,6 +77,7 @@ export interface CaSettings {
         readonly configuration?: string | undefined;
         readonly namespace?: string | undefined;
         readonly service?: string | undefined;
+        readonly servicePort?: number | undefined;
         readonly url?: string | undefined;
         readonly failurePolicy?: FailurePolicy | undefined;
         readonly timeout?: number | undefined;

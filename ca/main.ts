@@ -34,6 +34,8 @@ import { openPolicy } from './policy-source.ts';
 import { DataFolderLock } from './store/data-folder-lock.ts';
 import { ObservedTrustStore } from './store/observed-trust-store.ts';
 import { openTrustBackend } from './trust-backend.ts';
+import type { WebhookParts } from './webhook/open-webhook.ts';
+import type { Webhook } from './webhook/webhook.ts';
 import { SelfSignedUpstream } from './upstream/self-signed-upstream.ts';
 
 /** What {@link startCa} is given. */
@@ -54,6 +56,8 @@ export interface CaProcessOptions {
 export interface RunningCa extends CaAddresses {
   /** `host:port`. */
   readonly httpAddress: string;
+  /** `host:port`; null where there is no webhook. */
+  readonly webhookAddress: string | null;
   /** Drains and ends, as {@link startCa} says. Harmless when repeated. */
   close(): Promise<void>;
 }
@@ -68,11 +72,12 @@ export interface RunningCa extends CaAddresses {
  *  4. open trust store and sealing key, and run the lifecycle until an issuer can sign
  *  5. build issuing, fleet and API
  *  6. issue the CA's own SVID, then listen for agents: ready
+ *  7. where it is configured, issue the webhook's certificate, and listen for the API server
  *
  * With the trust state in a cluster, step 4 waits for what is broken to be mended, however long: see `patience.ts`.
  *
  * Drain, by `close()`, within `config.drainTimeoutMs`:
- *  1. `/readyz` fails, health says NOT_SERVING, no connection is accepted
+ *  1. `/readyz` fails, health says NOT_SERVING, no connection is accepted, nor one of the API server
  *  2. Watch streams end with `shutting_down`: agents go to another replica, or come back
  *  3. requests that wait are issued and answered; new ones are refused with `shutting_down`
  *  4. what is still connected is cut
@@ -203,7 +208,16 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     cluster.start(engine);
     undo.defer(() => cluster.stop());
   }
-  log.info('ca.started', { version: KEDGE_VERSION, trustDomain: trustDomain.name, dataFolder, ...addresses });
+  const webhook = await openWebhook(options, { engine, issuing, registry });
+  undo.defer(() => webhook?.close());
+  const webhookAddress = (await webhook?.start()) ?? null;
+  log.info('ca.started', {
+    version: KEDGE_VERSION,
+    trustDomain: trustDomain.name,
+    dataFolder,
+    ...addresses,
+    ...(webhookAddress === null ? {} : { webhookAddress }),
+  });
 
   const opened = undo.move();
   const end = async (): Promise<void> => {
@@ -214,6 +228,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
       () => deadline.abort(),
       () => {},
     );
+    webhook?.drain();
     await api.drain(deadline.signal);
     drained.abort();
     await timer;
@@ -221,7 +236,18 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     log.info('ca.stopped', { inTime: !deadline.signal.aborted });
   };
   let ending: Promise<void> | null = null;
-  return { ...addresses, close: () => (ending ??= end()) };
+  return { ...addresses, webhookAddress, close: () => (ending ??= end()) };
+}
+
+/** The webhook, where the configuration has one; nothing of it is loaded otherwise. */
+async function openWebhook(
+  options: CaProcessOptions,
+  parts: Pick<WebhookParts, 'engine' | 'issuing' | 'registry'>,
+): Promise<Webhook | null> {
+  const { config } = options;
+  if (config.webhook === null) return null;
+  const { openWebhook: open } = await import('./webhook/open-webhook.ts');
+  return await open({ ...options, ...parts, settings: config.webhook });
 }
 
 /** The API of the cluster, where anything needs it. What that takes is loaded only then. */

@@ -255,6 +255,10 @@ export const ERROR_TABLE = {
   injection_refused: precondition(
     'a pod cannot have an agent as it is: the message names what is in the way, the hint how to go on without',
   ),
+  admission_review_malformed: input('a request to the webhook is no AdmissionReview that it reads'),
+  webhook_configuration_missing: precondition(
+    'there is no MutatingWebhookConfiguration of the configured name, so that no pod gets an agent',
+  ),
   manifest_malformed: input('a manifest is not YAML or JSON'),
   manifest_unsupported: input(
     'a manifest is written in a way that cannot be added to without a change elsewhere, such as by YAML anchors',

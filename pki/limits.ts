@@ -46,6 +46,8 @@ export const LIMITS = {
   sdsNameChars: 2048 + 256,
   /** All resource names that one SDS stream keeps, or one request has, characters. */
   sdsNamesChars: 32 * 1024,
+  /** One AdmissionReview. etcd takes objects of up to 1.5 MiB, in a shorter form than JSON. */
+  admissionReviewBytes: 3 * 1024 * 1024,
   /** Manifests that `kedge inject` reads, characters. */
   manifestChars: 16 * 1024 * 1024,
   /** Documents of one such stream. */

@@ -14,6 +14,7 @@ export interface WebhookSettings {
   readonly configuration: string;
   readonly namespace: string;
   readonly service: string;
+  readonly servicePort: number;
   /** Null: the API server finds it by the Service. */
   readonly url: string | null;
   readonly failurePolicy: FailurePolicy;
@@ -22,8 +23,6 @@ export interface WebhookSettings {
 
 /** The name that trust distribution gives the ConfigMap, and the ClusterTrustBundle, with the trust bundle. */
 const TRUST_BUNDLE = 'kedge-trust-bundle';
-/** The port of the webhook at the Service of the CA. */
-const SERVICE_PORT = 443;
 const DEFAULT_NAMESPACE = 'kedge';
 const DEFAULT_SERVICE = 'kedge-ca';
 const HTTP_PORT = 15_940;
@@ -36,6 +35,7 @@ export function webhookSettings({ webhook = {} }: CaSettings): WebhookSettings |
     configuration: webhook.configuration ?? WEBHOOK_CONFIGURATION_NAME,
     namespace: webhook.namespace ?? DEFAULT_NAMESPACE,
     service: webhook.service ?? DEFAULT_SERVICE,
+    servicePort: webhook.servicePort ?? 443,
     url: webhook.url ?? null,
     failurePolicy: webhook.failurePolicy ?? 'Fail',
     timeoutMs: webhook.timeout ?? 5_000,
@@ -44,10 +44,10 @@ export function webhookSettings({ webhook = {} }: CaSettings): WebhookSettings |
 
 /** The MutatingWebhookConfiguration that these settings ask for. */
 export function configurationOptions(settings: WebhookSettings): WebhookConfigurationOptions {
-  const { namespace, service, url, failurePolicy, timeoutMs } = settings;
+  const { namespace, service, servicePort, url, failurePolicy, timeoutMs } = settings;
   return {
     target:
-      url === null ? { kind: 'service', namespace, name: service, port: SERVICE_PORT } : { kind: 'url', url },
+      url === null ? { kind: 'service', namespace, name: service, port: servicePort } : { kind: 'url', url },
     failurePolicy,
     timeoutSeconds: timeoutMs / 1_000,
     ownNamespace: namespace,

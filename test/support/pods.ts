@@ -110,4 +110,4 @@ export const meshablePods: fc.Arbitrary<Json> = fc
       { requiredKeys: ['apiVersion', 'kind', 'metadata', 'spec'] },
     ),
   )
-  .map((pod) => pod as unknown as Json);
+  .map((pod) => JSON.parse(JSON.stringify(pod)) as Json);

@@ -145,6 +145,7 @@ describe('the configuration', () => {
       configuration: 'kedge',
       namespace: 'mesh',
       service: 'kedge-ca',
+      servicePort: 443,
       url: null,
       failurePolicy: 'Fail',
       timeoutMs: 5_000,

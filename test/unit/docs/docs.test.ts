@@ -22,6 +22,7 @@ import { ANNOTATIONS } from '../../../ca/inject/annotations.ts';
 import { registerDistributionMetrics } from '../../../ca/distribution/distribution-metrics.ts';
 import { registerIssuanceMetrics } from '../../../ca/issue/issuance-metrics.ts';
 import { parsePolicy } from '../../../ca/issue/policy-file.ts';
+import { registerWebhookMetrics } from '../../../ca/webhook/webhook-metrics.ts';
 import { ObservedTrustStore } from '../../../ca/store/observed-trust-store.ts';
 import { silentLog } from '../../../host/log.ts';
 import { MetricsRegistry } from '../../../host/metrics.ts';
@@ -92,6 +93,12 @@ describe('docs/metrics.md', () => {
     registerKubernetesMetrics(registry);
     registerAttestationMetrics(registry, {} as never);
     assert.deepEqual(tableAfter(beforeAgent, HEADER), want(registry));
+  });
+
+  it('lists exactly the metrics of the webhook', () => {
+    const registry = new MetricsRegistry();
+    registerWebhookMetrics(registry);
+    assert.deepEqual(tableAfter(beforeAgent.split('### Webhook')[1] ?? '', HEADER), want(registry));
   });
 
   it('lists exactly the metrics of the agent', () => {
