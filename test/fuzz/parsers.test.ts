@@ -11,7 +11,11 @@ import fc from 'fast-check';
 import { readDeltaRequest, readSotwRequest, type SotwRequest } from '../../agent/feed/sds-request.ts';
 import { verifyJwt } from '../../ca/attest/jwt.ts';
 import { parseTrustState } from '../../ca/authority/trust-state-codec.ts';
+import { CURRENT_CLUSTER } from '../../ca/inject/cluster-capabilities.ts';
+import { injectYaml } from '../../ca/inject/yaml-injection.ts';
 import { parsePolicy } from '../../ca/issue/policy-file.ts';
+import { admit } from '../../ca/webhook/admission.ts';
+import { formatAdmissionReview, parseAdmissionReview } from '../../ca/webhook/admission-review.ts';
 import { formatBundleDocument, parseBundleDocument } from '../../pki/bundle-document.ts';
 import { parseCertificate } from '../../pki/certificate.ts';
 import { parseCrl } from '../../pki/crl.ts';
@@ -20,8 +24,10 @@ import { type Csr, parseCsr, verifyProofOfPossession } from '../../pki/csr.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { decodePem, encodePem } from '../../pki/pem.ts';
 import { SpiffeId, TrustDomain } from '../../pki/spiffe-id.ts';
+import { admissionReview } from '../support/admission-reviews.ts';
 import { spoiltDer } from '../support/der-tree.ts';
 import { spoilt, spoiltText } from '../support/mutation.ts';
+import { podWith, SETTINGS } from '../support/pods.ts';
 import { fuzz, type FuzzTally } from './run-fuzz.ts';
 import {
   bundleSeeds,
@@ -29,6 +35,7 @@ import {
   crlSeeds,
   discoveryRequestSeeds,
   jwtSeeds,
+  MANIFEST_SEED,
   POLICY_SEED,
   trustStateSeeds,
 } from './seeds.ts';
@@ -223,6 +230,50 @@ describe('the parsers, fed with hostile input', () => {
         (_bytes, request) => {
           check(request, request.subscribe, request.unsubscribe);
           assert.ok(request.initialVersions.size <= LIMITS.sdsResourceNames);
+        },
+      ),
+    );
+  });
+
+  it('AdmissionReview: refuses, or decides about whatever pod is in it', (t) => {
+    const seed = JSON.stringify(admissionReview(podWith({ 'canary-port': '8443' })));
+    const context = { settings: SETTINGS, capabilities: CURRENT_CLUSTER, ownNamespace: 'kedge' };
+    const decide = (text: string): string => {
+      const request = parseAdmissionReview(Buffer.from(text));
+      return formatAdmissionReview(request, admit(request, context).answer);
+    };
+    report(t, fuzz(5_000, spoiltText([seed]), decide));
+  });
+
+  it('manifests: refuses, or adds agents and takes nothing away', (t) => {
+    const options = {
+      settings: SETTINGS,
+      capabilities: CURRENT_CLUSTER,
+      ownNamespace: 'kedge',
+      everyNamespace: true,
+      file: 'fuzz',
+    };
+    const lose = (text: string, after: string): boolean => {
+      let at = 0;
+      // In the place of a null something is put.
+      for (const character of text.replaceAll(/null|~/g, '')) {
+        at = after.indexOf(character, at) + 1;
+        if (at === 0) return true;
+      }
+      return false;
+    };
+    report(
+      t,
+      fuzz(
+        2_000,
+        spoiltText([MANIFEST_SEED]),
+        (text) => injectYaml(text, options),
+        (text, { text: after, outcomes }) => {
+          const replaces = outcomes.some(
+            ({ injection }) =>
+              injection.kind === 'injected' && injection.edits.some(({ op }) => op === 'replace'),
+          );
+          assert.ok(replaces || !lose(text, after));
         },
       ),
     );

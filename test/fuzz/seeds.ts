@@ -89,6 +89,34 @@ export function jwtSeeds(): { tokens: string[]; expected: JwtExpectations } {
   };
 }
 
+/** A manifest in the forms that people write. */
+export const MANIFEST_SEED = `# two
+apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {}} # flow
+spec:
+  containers:
+  -   name: "a"
+      args: [ -c, 'x' ]
+  volumes:
+---
+apiVersion: apps/v1
+kind: Deployment
+spec:
+  template:
+    metadata:
+      annotations:
+        kedge.io/files-preset: nginx
+    spec:
+      initContainers:
+      # first
+      - name: i
+        command:
+        - |
+          go
+      containers: [{name: b, env: null}]
+`;
+
 /** A policy file with one of everything. */
 export const POLICY_SEED = `
 defaults:
