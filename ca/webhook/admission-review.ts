@@ -73,11 +73,11 @@ export function formatAdmissionReview(request: AdmissionRequest, answer: Admissi
 }
 
 function responseOf({ apiVersion }: AdmissionRequest, answer: AdmissionAnswer): object {
-  // kubectl shows the message; 422 is what the API server itself says of an object that breaks its rules.
+  // Not 422, Invalid, which would be the word for it: of that kubectl shows no message but its own.
   if (!answer.allowed) {
     return {
       allowed: false,
-      status: { status: 'Failure', message: answer.message, reason: 'Invalid', code: 422 },
+      status: { status: 'Failure', message: answer.message, reason: 'BadRequest', code: 400 },
     };
   }
   const { edits, warning } = answer;

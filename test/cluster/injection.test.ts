@@ -10,11 +10,7 @@ import { after, before, describe, it } from 'node:test';
 import { loadCaConfig } from '../../ca/config.ts';
 import { mutatingWebhookConfiguration } from '../../ca/inject/webhook-configuration.ts';
 import { configurationOptions } from '../../ca/inject/injection-config.ts';
-import { type RunningCa, startCa } from '../../ca/main.ts';
-import { systemClock } from '../../host/clock.ts';
-import { jsonLog } from '../../host/log.ts';
-import { systemRandom } from '../../host/random.ts';
-import { freePort, until } from '../support/identity-plane.ts';
+import { freePort, KedgeDaemon, until } from '../support/identity-plane.ts';
 import type { KubernetesObject } from '../support/kubernetes-api.ts';
 import { clusterSkip, controllersSkip, suiteCluster } from '../support/kubernetes-cluster.ts';
 import { selfSignedTlsCertificate } from '../support/tls-certificate.ts';
@@ -63,8 +59,8 @@ ${lines.join('')}spec:
 describe('injection in a cluster', { skip: clusterSkip }, () => {
   const cluster = suiteCluster();
   const folder = mkdtempSync(join(tmpdir(), 'kedge-inject-'));
-  const log: string[] = [];
-  let ca: RunningCa | null = null;
+  // A process of its own: kubectl blocks this one while it runs.
+  let ca: KedgeDaemon | null = null;
   let port = 0;
 
   /** Starts the CA with the webhook; an issuer is replaced every few seconds, and the webhook's certificate with it. */
@@ -79,15 +75,19 @@ issuer: { lifetime: 24s, renewAfter: 6s }
 kubernetes: { kubeconfig: ${cluster().kubeconfig} }
 webhook: { address: "localhost:${port}", servicePort: ${port}, failurePolicy: ${failurePolicy} }
 drain: { timeout: 2s }
+logLevel: debug
 `,
     );
-    const config = await loadCaConfig({ file });
-    ca = await startCa({
-      config,
-      clock: systemClock,
-      random: systemRandom,
-      log: jsonLog({ level: 'debug', now: () => Date.now(), write: (line) => void log.push(line) }),
+    const started = new KedgeDaemon(['ca', '--config', file]);
+    ca = started;
+    await until('the CA runs', () => {
+      if (started.process.exitCode !== null) throw new Error(started.log);
+      return started.events('ca.started').length > 0;
     });
+  };
+  const stopKedge = async (): Promise<void> => {
+    await ca?.end();
+    ca = null;
   };
   const configuration = (): Promise<KubernetesObject> => cluster().admin.get(`${CONFIGURATIONS}/kedge`);
   const webhooksOf = (object: KubernetesObject): Record<string, unknown>[] =>
@@ -118,11 +118,17 @@ drain: { timeout: 2s }
     const object = mutatingWebhookConfiguration('kedge', configurationOptions(webhook), {});
     await cluster().admin.create(CONFIGURATIONS, object);
     await startKedge();
-    await until('the webhook is trusted', () => injects('shop'), 60_000);
+    await until('the webhook is trusted', () => injects('shop'), 60_000).catch((error: unknown) => {
+      const { stderr } = cluster().kubectl(
+        ['create', '--dry-run=server', '-f', '-'],
+        podYaml('probe', 'shop'),
+      );
+      throw new Error(`${stderr}\n${ca?.log}`, { cause: error });
+    });
   });
 
   after(async () => {
-    await ca?.close();
+    await ca?.end('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -338,8 +344,9 @@ drain: { timeout: 2s }
 
   it('fails no pod while its own certificate is replaced, again and again', async () => {
     const renewals = (): number =>
-      log.filter((line) => line.includes('serving_certificate.renewed') && line.includes('/kedge/webhook'))
-        .length;
+      (ca?.events('serving_certificate.renewed') ?? []).filter(({ spiffeId }) =>
+        String(spiffeId).endsWith('/kedge/webhook'),
+      ).length;
     const from = renewals();
     let pods = 0;
     await until(
@@ -369,12 +376,11 @@ drain: { timeout: 2s }
     const spec = specOf(await cluster().admin.get('/api/v1/namespaces/shop/pods/by-hand'));
     const all = [...spec.containers, ...(spec.initContainers ?? [])];
     assert.equal(all.filter(({ name }) => name === 'kedge-agent').length, 1);
-    assert.ok(log.some((line) => line.includes('"event":"admission.unchanged"')));
+    await until('it was asked', () => (ca?.events('admission.unchanged') ?? []).length > 0);
   });
 
   it('keeps pods of meshed namespaces waiting while Kedge is down, and no others', async () => {
-    await ca?.close();
-    ca = null;
+    await stopKedge();
     const down = cluster().kubectl(['apply', '-f', '-'], podYaml('while-down', 'shop'));
     assert.equal(down.code, 1);
     assert.match(down.stderr, /failed calling webhook "namespace\.inject\.kedge\.io"/);
@@ -396,13 +402,12 @@ drain: { timeout: 2s }
   });
 
   it('lets them start without an agent where that is configured', async () => {
-    await ca?.close();
+    await stopKedge();
     await startKedge('Ignore');
     await until('the API server knows', async () =>
       webhooksOf(await configuration()).every(({ failurePolicy }) => failurePolicy === 'Ignore'),
     );
-    await ca?.close();
-    ca = null;
+    await stopKedge();
     await until('a pod starts without', async () => {
       const { stdout, code } = cluster().kubectl(
         ['create', '--dry-run=server', '-o', 'json', '-f', '-'],

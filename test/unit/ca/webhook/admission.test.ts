@@ -58,8 +58,8 @@ describe('the answer to an AdmissionReview', () => {
     assert.deepEqual([outcome, response.allowed, response.patch], ['refused', false, undefined]);
     assert.deepEqual(response.status, {
       status: 'Failure',
-      reason: 'Invalid',
-      code: 422,
+      reason: 'BadRequest',
+      code: 400,
       message: 'injection_annotation_invalid: kedge.io/canary-port does not take "http"; allowed: 1 to 65535',
     });
   });
