@@ -10,7 +10,7 @@ export interface WebhookParts
   readonly config: CaConfig;
   readonly settings: WebhookSettings;
   /** The API of the cluster. Default: what configuration and environment name. */
-  readonly kubernetes?: KubernetesApi;
+  readonly kubernetes?: KubernetesApi | undefined;
 }
 
 /** The webhook as the configuration has it. Throws `config_invalid`, `file_unreadable` where no cluster is found. */
