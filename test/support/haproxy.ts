@@ -162,7 +162,7 @@ defaults
   mode http
   log global
   option httplog
-  timeout connect 5s
+  timeout connect 30s
   timeout client 60s
   timeout server 60s
 ${sections}

@@ -8,6 +8,9 @@ export interface HttpLoadOptions {
   readonly workers: number;
 }
 
+/** A machine that is busy with something else may be slow; it fails no request by that. */
+const TIMEOUT_MS = 30_000;
+
 /** A kept connection was closed before it carried an answer. */
 class ReusedConnectionClosed extends Error {}
 
@@ -65,7 +68,7 @@ export class HttpLoad {
   #send(agent: Agent | false): Promise<string> {
     return new Promise((resolve, reject) => {
       const sent = request(
-        { host: '127.0.0.1', port: this.#options.port, path: '/', agent, timeout: 10_000 },
+        { host: '127.0.0.1', port: this.#options.port, path: '/', agent, timeout: TIMEOUT_MS },
         (response) => {
           let body = '';
           response.setEncoding('utf8');
@@ -77,7 +80,7 @@ export class HttpLoad {
           response.on('error', reject);
         },
       );
-      sent.on('timeout', () => sent.destroy(new Error('no answer in 10 s')));
+      sent.on('timeout', () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)));
       sent.on('error', (error: NodeJS.ErrnoException) => {
         const closed = sent.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
         reject(closed ? new ReusedConnectionClosed(error.message) : error);

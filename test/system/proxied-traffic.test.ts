@@ -23,8 +23,8 @@ const PAIRS: readonly PairKinds[] = [
   ['haproxy', 'nginx'],
 ];
 const ROTATIONS = 50;
-/** While nothing else is wrong: a rotation each 8 s. */
-const SHORT_TTL_SECONDS = 14;
+/** While nothing else is wrong: a rotation each 9 s, and 6 s for it. */
+const SHORT_TTL_SECONDS = 16;
 /** While something is: an SVID must outlive the fault and the way back. */
 const LONG_TTL_SECONDS = 60;
 /** How long the CA is away: most of a lifetime, and past the latest moment at which a renewal begins (65 %). */
