@@ -86,6 +86,7 @@ class EndpointCall extends ServerInterceptingCall {
   readonly #observer: CallObserver;
   /** The client has ended its side. */
   #isWhole = false;
+  #hasBegun = false;
 
   constructor(call: NextCall, isRequestStream: boolean, observer: CallObserver) {
     super(call);
@@ -99,6 +100,7 @@ class EndpointCall extends ServerInterceptingCall {
     const { onBegin, onMessage, onOwing, onEnd } = this.#observer;
     this.#call.start({
       onReceiveMetadata: (metadata: Metadata) => {
+        this.#hasBegun = true;
         onBegin(this);
         listener.onReceiveMetadata(metadata);
       },
@@ -115,7 +117,8 @@ class EndpointCall extends ServerInterceptingCall {
       // Comes after every call, answered or not.
       onCancel: () => {
         if (!this.#isWhole && !isStreamClosed(this.#call)) onOwing(this);
-        onceStreamCloses(this.#call, () => onEnd(this));
+        // Counted out only where it was counted in.
+        if (this.#hasBegun) onceStreamCloses(this.#call, () => onEnd(this));
         listener.onCancel();
       },
     });

@@ -121,7 +121,7 @@ describe('proxies on their feeds', { skip: nginxSkip || haproxySkip }, () => {
       await rotatedOnce(before);
     });
 
-    await step('the end', () => Promise.all(pairs.map((pair) => pair.stopLoad())));
+    await Promise.all(pairs.map((pair) => pair.stopLoad()));
     // HAProxy's log comes through a pipe, behind its answers.
     await until('the logs hold every request', () =>
       pairs.every(({ counts }) => counts.served.every((count) => count >= counts.requests)),
