@@ -9,13 +9,18 @@ type GarbageCollection = (options: Readonly<Record<string, string>>) => void;
 const FIRST_MS = 2_000;
 /** One collection takes some 20 ms: three hundredths of a percent of the time. */
 const EVERY_MS = 60_000;
-/**
- * No function of such a program runs often enough to be worth machine code. Without these flags an agent that rotates
- * every second grows by 10 MB more: the code itself, what its making needs, and the pages of V8's compilers. Set after
- * the start, not before: Node's own modules come out of a code cache that V8 refuses under other flags, which makes a
- * start longer by 25 ms.
- */
 const INTERPRET_ONLY = ['--no-sparkplug', '--no-maglev', '--no-opt'];
+
+/**
+ * Makes no machine code from here on: no function of such a program runs often enough to be worth it. An agent that
+ * rotates every second grows by 10 MB less: the code itself, what its making needs, and the pages of V8's compilers.
+ *
+ * Called when the modules are loaded and not before: Node's own come out of a code cache that V8 refuses under other
+ * flags, which makes a start longer by 25 ms.
+ */
+export function interpretOnly(): void {
+  for (const flag of INTERPRET_ONLY) setFlagsFromString(flag);
+}
 
 /**
  * Trims the heap once the process is at rest, and now and then after, until `signal` is aborted, or a trim fails: the heap
@@ -41,13 +46,12 @@ export async function trimHeapAtRest(
 
 /**
  * Collects all garbage, gives free pages back, and drops the compiled form of functions that do not run at this
- * moment; V8 compiles one again when it is called, to bytecode alone from now on. Takes 4 MB off an agent of 69 MB.
+ * moment; V8 compiles one again when it is called. Takes 4 MB off an agent of 69 MB.
  *
  * Node has no call for it: the function is only there in a context that is made after the flag was set. The context
  * is made anew each time, because to keep it would cost half a megabyte.
  */
 export function trimHeap(): void {
-  for (const flag of INTERPRET_ONLY) setFlagsFromString(flag);
   setFlagsFromString('--expose-gc');
   setFlagsFromString('--stress-flush-code');
   try {

@@ -7,6 +7,7 @@ import { IdentityPlane, until } from '../support/identity-plane.ts';
 import { SdsClient } from '../support/sds-client.ts';
 import { WorkloadClient } from '../support/workload-client.ts';
 import { type Measurement, median } from './measurement.ts';
+import { growthOf, type MemorySample } from './memory-growth.ts';
 import { buildBundles, ROOT } from './processes.ts';
 
 /** When what the start needed has been collected, and the first trim of the heap is done. */
@@ -14,16 +15,16 @@ const STEADY_MS = 6_000;
 const FURTHER_STREAMS = 100;
 /** The shortest that a CA issues: an SVID ends at a full second. An agent renews it after 1.0 to 1.3 s. */
 const SHORT_TTL_MS = 2_000;
-const SAMPLE_MS = 1_000;
+/** Often enough to see every rotation. */
+const SAMPLE_MS = 200;
 /** A development token is good for five minutes. */
-const SAMPLES_PER_TOKEN = 120;
-/** The share of a run that is not looked at: a heap finds its size first. */
-const WARM_UP_SHARE = 0.2;
+const TOKEN_MS = 60_000;
+/** An agent that rotates no more is not measured any longer. */
+const STALLED_MS = 60_000;
+const REOPEN_MS = 100;
 
 /** A client of a feed that stays. */
 interface HeldClient {
-  /** Snapshots that it was sent; undefined where it cannot say. */
-  readonly snapshots?: () => number;
   close(): void;
 }
 
@@ -42,10 +43,10 @@ const FEEDS: readonly FeedUnderTest[] = [
     options: (folder) => ['--socket', join(folder, 'workload.sock')],
     connect: async (folder) => {
       const client = new WorkloadClient(join(folder, 'workload.sock'));
-      const stream = client.fetchX509Svid();
-      stream.call.on('error', () => {});
-      await stream.next();
-      return { snapshots: () => stream.received.length, close: () => client.close() };
+      return held(client, () => {
+        const stream = client.fetchX509Svid();
+        return () => stream.next();
+      });
     },
     hasStreams: true,
   },
@@ -55,11 +56,12 @@ const FEEDS: readonly FeedUnderTest[] = [
     options: () => [],
     connect: async (folder) => {
       const client = new SdsClient(join(folder, 'workload.sock'));
-      const stream = client.stream();
       const names = ['default', 'ROOTCA'];
-      stream.request(names);
-      stream.ack(await stream.next(), names);
-      return { close: () => client.close() };
+      return held(client, () => {
+        const stream = client.stream();
+        stream.request(names);
+        return async () => stream.ack(await stream.next(), names);
+      });
     },
     hasStreams: true,
   },
@@ -75,7 +77,33 @@ const FEEDS: readonly FeedUnderTest[] = [
 ];
 
 /**
- * Memory of the agent's bundle in dist/, every feed on and one client on each: over an empty Node process, for each
+ * Reads a stream, and opens another when it ends: a machine that is busy for long may see an SVID of two seconds
+ * expire. Resolves with the first message.
+ */
+async function held(client: HeldClient, open: () => () => Promise<unknown>): Promise<HeldClient> {
+  let closed = false;
+  const first = Promise.withResolvers<void>();
+  const read = async (): Promise<void> => {
+    while (!closed) {
+      try {
+        for (const next = open(); ; first.resolve()) await next();
+      } catch {
+        await delay(REOPEN_MS);
+      }
+    }
+  };
+  void read();
+  await first.promise;
+  return {
+    close: () => {
+      closed = true;
+      client.close();
+    },
+  };
+}
+
+/**
+ * Memory of the agent's program in dist/, every feed on and one client on each: over an empty Node process, for each
  * further stream (each on a connection of its own), and over `rotations` rotations. Resident set sizes of proc(5);
  * nothing is measured where there are none.
  */
@@ -105,8 +133,8 @@ export async function agentMemory(folder: string, rounds: number, rotations: num
         stream.push(((await steadyKib(pid)) - before) / FURTHER_STREAMS);
       });
     }
-    const growth = await withAgent(quick, subfolder(home, 'rotations'), async ({ pid, snapshots }) =>
-      growthOver(pid, snapshots, rotations, () => quick.tokenFor('web')),
+    const growth = await withAgent(quick, subfolder(home, 'rotations'), async (agent) =>
+      growthOf(await samplesOver(agent, rotations, () => quick.tokenFor('web'))),
     );
     const mib = (kib: number): string => `${(kib / 1024).toFixed(1)} MB`;
     return [
@@ -126,10 +154,10 @@ export async function agentMemory(folder: string, rounds: number, rotations: num
       },
       {
         metric: 'agent_memory_growth_over_noise',
-        value: growth.fittedKib / growth.noiseKib,
+        value: growth.grownKib / growth.noiseKib,
         reach: 1,
         better: 'lower',
-        detail: `${growth.fittedKib.toFixed(0)} KiB by the fitted slope over ${rotations} rotations, noise ${growth.noiseKib.toFixed(0)} KiB`,
+        detail: `${growth.grownKib.toFixed(0)} KiB by the slope over ${rotations} rotations, the last ${growth.rotations} looked at, noise ${growth.noiseKib.toFixed(0)} KiB`,
       },
     ];
   } finally {
@@ -141,8 +169,8 @@ interface AgentUnderTest {
   readonly pid: number;
   /** Opens so many more streams, spread over the feeds that have them. */
   readonly further: (count: number) => Promise<void>;
-  /** Snapshots that the first stream was sent. */
-  readonly snapshots: () => number;
+  /** The certificate that the files feed wrote last. */
+  readonly certificate: string;
 }
 
 async function withAgent<T>(
@@ -175,7 +203,7 @@ async function withAgent<T>(
           if (feed !== undefined) clients.push(await feed.connect(folder));
         }
       },
-      snapshots: () => clients.find((client) => client.snapshots !== undefined)?.snapshots?.() ?? 0,
+      certificate: join(folder, 'files/tls.crt'),
     });
   } finally {
     for (const client of clients) client.close();
@@ -183,28 +211,46 @@ async function withAgent<T>(
   }
 }
 
-/** The slope of the resident set over the rotations, as growth over the whole run, and how far samples stray from it. */
-async function growthOver(
-  pid: number,
-  snapshots: () => number,
+/** Looks at an agent until it has rotated so often. */
+async function samplesOver(
+  { pid, certificate }: AgentUnderTest,
   rotations: number,
   renewToken: () => Promise<unknown>,
-): Promise<{ readonly fittedKib: number; readonly noiseKib: number }> {
-  const samples: (readonly [rotation: number, kib: number])[] = [];
-  const first = snapshots();
-  while (snapshots() - first < rotations) {
+): Promise<MemorySample[]> {
+  const samples: MemorySample[] = [];
+  let newest = newestOf(certificate);
+  let [rotation, rotatedMs, tokenMs] = [0, performance.now(), performance.now()];
+  let renewing: Promise<unknown> = Promise.resolve();
+  while (rotation < rotations) {
     await delay(SAMPLE_MS);
-    if (samples.length % SAMPLES_PER_TOKEN === SAMPLES_PER_TOKEN - 1) await renewToken();
-    samples.push([snapshots() - first, rssKib(pid)]);
+    const nowMs = performance.now();
+    if (nowMs - tokenMs > TOKEN_MS) {
+      await renewing;
+      tokenMs = nowMs;
+      // Not awaited: no rotation is to be missed meanwhile.
+      renewing = renewToken();
+      renewing.catch(() => {});
+    }
+    const found = newestOf(certificate);
+    if (found !== '' && found !== newest) {
+      newest = found;
+      rotation += 1;
+      rotatedMs = nowMs;
+    }
+    if (nowMs - rotatedMs > STALLED_MS) throw new Error(`no rotation after ${rotation} for a minute`);
+    samples.push({ rotation, kib: memoryKib(pid, 'RssAnon') });
   }
-  const looked = samples.filter(([rotation]) => rotation >= rotations * WARM_UP_SHARE);
-  const mean = (pick: 0 | 1): number => looked.reduce((sum, s) => sum + s[pick], 0) / looked.length;
-  const [x, y] = [mean(0), mean(1)];
-  const slope =
-    looked.reduce((sum, s) => sum + (s[0] - x) * (s[1] - y), 0) /
-    looked.reduce((sum, s) => sum + (s[0] - x) ** 2, 0);
-  const strays = looked.map((s) => s[1] - y - slope * (s[0] - x));
-  return { fittedKib: slope * rotations, noiseKib: Math.max(...strays) - Math.min(...strays) };
+  await renewing;
+  return samples;
+}
+
+/** The certificate that is served; empty while there is none: an SVID that expires takes its files along. */
+function newestOf(certificate: string): string {
+  try {
+    return readFileSync(certificate, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 async function emptyNodeKib(): Promise<number> {
@@ -218,13 +264,16 @@ async function emptyNodeKib(): Promise<number> {
 
 async function steadyKib(pid: number): Promise<number> {
   await delay(STEADY_MS);
-  return rssKib(pid);
+  return memoryKib(pid, 'VmRSS');
 }
 
-/** Resident set size, KiB (proc(5), VmRSS). */
-function rssKib(pid: number): number {
-  const found = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  if (found === null) throw new Error(`process ${pid} has no VmRSS`);
+/**
+ * The resident set, KiB (proc(5)): all of it, or what is no page of a file. What a process keeps too long is of the
+ * second kind; how much of Node's binary is resident is for the kernel to say.
+ */
+function memoryKib(pid: number, what: 'VmRSS' | 'RssAnon'): number {
+  const found = new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  if (found === null) throw new Error(`process ${pid} has no ${what}`);
   return Number(found[1]);
 }
 

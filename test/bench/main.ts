@@ -64,7 +64,7 @@ try {
     'in-process': () => inProcess(folder),
     'end-to-end': () => endToEnd(folder, rounds, values.quick ? 1_500 : 3_000),
     'start-up': () => startTimes(folder, values.quick ? 7 : 21),
-    memory: () => agentMemory(folder, values.quick ? 1 : 3, values.quick ? 150 : 1_000),
+    memory: () => agentMemory(folder, values.quick ? 1 : 3, values.quick ? 250 : 1_000),
   };
   for (const part of PARTS) {
     if (values.only !== undefined && values.only !== part) continue;
