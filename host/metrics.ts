@@ -154,6 +154,7 @@ function braces(key: string): string {
 }
 
 function labelText<L extends string>(names: readonly L[], labels: Labels<L>): string {
+  if (names.length === 0) return '';
   return names.map((name) => `${name}="${escapeLabel(labels[name])}"`).join(',');
 }
 

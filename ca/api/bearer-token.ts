@@ -22,7 +22,7 @@ export function bearerTokenOf(metadata: Metadata): string {
     throw new KedgeError('token_missing', 'the call has no bearer token', { hint: HINT });
   if (more.length > 0) throw malformed(`the call has ${more.length + 1} authorization entries`);
   // RFC 9110 section 11.1: the name of a scheme is compared without case.
-  if (value.slice(0, SCHEME.length).toLowerCase() !== SCHEME.toLowerCase()) {
+  if (!value.startsWith(SCHEME) && value.slice(0, SCHEME.length).toLowerCase() !== SCHEME.toLowerCase()) {
     throw malformed('the authorization entry is not of the Bearer scheme');
   }
   const token = value.slice(SCHEME.length);
