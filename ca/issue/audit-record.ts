@@ -140,8 +140,10 @@ export function isoTime(timeMs: number): string {
   return `${date}T${time}.${three(ms % 1000)}Z`;
 }
 
+const TWO_DIGITS: readonly string[] = Array.from({ length: 100 }, (_, i) => `${i}`.padStart(2, '0'));
+
 function two(value: number): string {
-  return value < 10 ? `0${value}` : `${value}`;
+  return TWO_DIGITS[value] ?? `${value}`;
 }
 
 function three(value: number): string {
