@@ -5,6 +5,7 @@ import { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
 import { Wakeup } from '../host/wakeup.ts';
+import type { TrustDomain } from '../pki/spiffe-id.ts';
 import type { GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
 import { Agent } from './agent.ts';
 import { agentMetrics } from './agent-metrics.ts';
@@ -17,6 +18,7 @@ import { sleepUntilDeadline } from './deadline.ts';
 import { registerEvidenceMetrics } from './evidence-metrics.ts';
 import { type OpenFeeds, openFeeds } from './feeds.ts';
 import { IdentityCache } from './identity-cache.ts';
+import { identityDocument } from './identity-document.ts';
 import { caIdentitySource } from './identity-source.ts';
 import { type AgentState, INITIAL_STATE } from './state.ts';
 import { agentStatus } from './status.ts';
@@ -148,7 +150,9 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     const httpPort =
       config.httpAddress === undefined
         ? undefined
-        : await listenHttp(config.httpAddress, made, registry, (close) => closers.push(close));
+        : await listenHttp(config.httpAddress, config.trustDomain, made, registry, (close) =>
+            closers.push(close),
+          );
     log.info('agent.started', {
       version: KEDGE_VERSION,
       ca: config.caAddress,
@@ -210,6 +214,7 @@ async function bothOrNeither<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]
 /** Serves /metrics, /livez and /readyz; gives the port. Loaded only where it is asked for. */
 async function listenHttp(
   address: string,
+  trustDomain: TrustDomain,
   agent: Agent,
   registry: MetricsRegistry,
   opened: (close: () => Promise<void>) => void,
@@ -222,6 +227,7 @@ async function listenHttp(
       ready: agent.state.phase === 'serving',
       reason: `the agent is ${agent.state.phase}`,
     }),
+    documents: new Map([['/identity', () => identityDocument(agent.state, trustDomain)]]),
   });
   const port = await endpoint.listen(
     address.slice(0, colon).replace(/^\[(.*)\]$/, '$1'),

@@ -49,5 +49,20 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'check that no line of an audit log was altered or removed',
     load: async () => (await import('./command/audit-verify.ts')).auditVerifyCommand,
   },
+  {
+    name: 'install',
+    summary: 'print the Kubernetes manifests of the identity plane',
+    load: async () => (await import('./command/install.ts')).installCommand,
+  },
+  {
+    name: 'check',
+    summary: 'check that a cluster can run Kedge, or that the one that runs there is well',
+    load: async () => (await import('./command/check.ts')).checkCommand,
+  },
+  {
+    name: 'identity',
+    summary: 'show the X.509-SVID and the trust bundle that the agent of a pod serves now',
+    load: async () => (await import('./command/identity.ts')).identityCommand,
+  },
   VERSION_COMMAND,
 ];

@@ -14,6 +14,8 @@ export interface HttpEndpointOptions {
   /** The metrics in Prometheus' text format. */
   readonly metrics: () => string;
   readonly readiness: () => Readiness;
+  /** JSON documents by path, beside those three; each is made when it is asked for, and holds no secret. */
+  readonly documents?: ReadonlyMap<string, () => string>;
 }
 
 const MAX_CONNECTIONS = 64;
@@ -90,7 +92,7 @@ interface Answer {
   readonly type?: string;
 }
 
-function route({ metrics, readiness }: HttpEndpointOptions, request: IncomingMessage): Answer {
+function route({ metrics, readiness, documents }: HttpEndpointOptions, request: IncomingMessage): Answer {
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { status: 405, body: 'only GET and HEAD\n' };
   const [path = ''] = (request.url ?? '').split('?');
@@ -103,7 +105,11 @@ function route({ metrics, readiness }: HttpEndpointOptions, request: IncomingMes
       const { ready, reason } = readiness();
       return ready ? { status: 200, body: 'ok\n' } : { status: 503, body: `not ready: ${reason}\n` };
     }
-    default:
-      return { status: 404, body: 'there are /metrics, /livez and /readyz\n' };
+    default: {
+      const document = documents?.get(path);
+      if (document !== undefined) return { status: 200, body: document(), type: 'application/json' };
+      const known = ['/metrics', '/livez', '/readyz', ...(documents?.keys() ?? [])];
+      return { status: 404, body: `there are ${known.join(', ')}\n` };
+    }
   }
 }

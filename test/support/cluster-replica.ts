@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { CLUSTER_RULES, manifestRule, NAMESPACE_RULES } from '../../cli/install/rbac.ts';
 import { DEVELOPMENT_KEY_FILE, DevelopmentIssuer } from '../../ca/attest/development-issuer.ts';
 import type { KubernetesApi } from '../../ca/kubernetes/kubernetes-api.ts';
 import { DEFAULT_KUBERNETES_SETTINGS } from '../../ca/kubernetes/kubernetes-settings.ts';
@@ -53,33 +54,8 @@ export async function grantCaRights(
   const name = user;
   const subjects = [{ kind: 'User', name: user, apiGroup: 'rbac.authorization.k8s.io' }];
   const rbac = '/apis/rbac.authorization.k8s.io/v1';
-  const bundle = ['kedge-trust-bundle'];
-  const clusterRules = [
-    { apiGroups: [''], resources: ['namespaces'], verbs: ['list', 'watch'] },
-    { apiGroups: [''], resources: ['pods'], verbs: ['get', 'list', 'watch'] },
-    { apiGroups: [''], resources: ['configmaps'], verbs: ['create'] },
-    {
-      apiGroups: [''],
-      resources: ['configmaps'],
-      resourceNames: bundle,
-      verbs: ['get', 'list', 'watch', 'update', 'delete'],
-    },
-    { apiGroups: [''], resources: ['events'], verbs: ['create'] },
-  ];
-  const rules = [
-    { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
-    {
-      apiGroups: [''],
-      resources: ['secrets'],
-      resourceNames: ['kedge-trust-state', 'kedge-sealing-key'],
-      verbs: ['get', 'list', 'watch', 'update'],
-    },
-    {
-      apiGroups: [''],
-      resources: ['configmaps'],
-      verbs: ['get', 'list', 'watch', 'create', 'patch', 'delete'],
-    },
-  ];
+  const clusterRules = CLUSTER_RULES.map(manifestRule);
+  const rules = NAMESPACE_RULES.map(manifestRule);
   const roleRef = (kind: string): object => ({ apiGroup: 'rbac.authorization.k8s.io', kind, name });
   const metadata = { name };
   await cluster.admin.create(`${rbac}/clusterroles`, { metadata, rules: clusterRules });

@@ -32,8 +32,8 @@ describe('the HTTP endpoint', () => {
     { method: 'HEAD', path: '/metrics', status: 200, body: '' },
     { method: 'GET', path: '/livez', status: 200, body: 'ok\n' },
     { method: 'GET', path: '/readyz', status: 200, body: 'ok\n' },
-    { method: 'GET', path: '/', status: 404, body: 'there are /metrics, /livez and /readyz\n' },
-    { method: 'GET', path: '/metrics/', status: 404, body: 'there are /metrics, /livez and /readyz\n' },
+    { method: 'GET', path: '/', status: 404, body: 'there are /metrics, /livez, /readyz\n' },
+    { method: 'GET', path: '/metrics/', status: 404, body: 'there are /metrics, /livez, /readyz\n' },
     { method: 'POST', path: '/metrics', status: 405, body: 'only GET and HEAD\n' },
     { method: 'DELETE', path: '/nothing', status: 405, body: 'only GET and HEAD\n' },
   ] as const;
