@@ -22,8 +22,8 @@ export interface TrustBackendOptions {
   readonly registry: MetricsRegistry;
   /** Ends the wait for what is broken in a cluster. */
   readonly signal: AbortSignal;
-  /** The API of the cluster. Default: what configuration and environment name. */
-  readonly kubernetes?: KubernetesApi | undefined;
+  /** The API of the cluster; undefined where the configuration needs none. */
+  readonly kubernetes: KubernetesApi | undefined;
   /** Told for what the cluster's parts are waited. */
   readonly onFailure: (reason: string) => void;
 }
@@ -34,7 +34,7 @@ export interface TrustBackend {
   readonly sealingKey: Secret;
   /** Null: all of it is in the data folder. */
   readonly cluster: Cluster | null;
-  /** Closes the store and what was opened for it. */
+  /** Closes the store. */
   close(): Promise<void>;
 }
 
@@ -61,25 +61,17 @@ async function embeddedBackend({ config, clock, random }: TrustBackendOptions): 
 /** Whatever only a cluster needs is loaded here, and not by a CA that has none. */
 async function clusterBackend(options: TrustBackendOptions, secret: string): Promise<TrustBackend> {
   const { config, clock, random, log, registry, signal, onFailure, kubernetes } = options;
-  const [{ openCluster }, { openKubernetes }] = await Promise.all([
-    import('./cluster.ts'),
-    import('./kubernetes/open-kubernetes.ts'),
-  ]);
-  const api =
-    kubernetes ??
-    (await openKubernetes({ settings: config.kubernetes, environment: process.env, clock, log }));
-  const cluster = openCluster({ api, config, secret, clock, random, log, registry });
-  const close = async (): Promise<void> => {
-    await cluster.store.close();
-    if (kubernetes === undefined) api.close();
-  };
+  if (kubernetes === undefined) throw new TypeError('a trust state in a cluster needs the API of one');
+  const { openCluster } = await import('./cluster.ts');
+  const cluster = openCluster({ api: kubernetes, config, secret, clock, random, log, registry });
+  const { store } = cluster;
   try {
     const sealingKey = await patiently({ clock, random, log, signal, onFailure }, () =>
       sealingKeyIn(cluster, config, signal),
     );
-    return { store: cluster.store, sealingKey, cluster, close };
+    return { store, sealingKey, cluster, close: () => store.close() };
   } catch (error) {
-    await close();
+    await store.close();
     throw error;
   }
 }
