@@ -1,4 +1,4 @@
-import { type ConsumerStatus, EVIDENCE, type Evidence } from './feed/feed.ts';
+import { type ConsumerStatus, EVIDENCE, type Evidence, MAX_CONSUMERS } from './feed/feed.ts';
 import type { ErrorCode } from '../pki/error-table.ts';
 import { type HeldSnapshot, heldSnapshot, type IdentitySnapshot } from './snapshot.ts';
 
@@ -33,6 +33,21 @@ export function heldByConsumer<Held>({
   readonly loaded: Held;
 }): Held {
   return best === 'loaded' ? loaded : delivered;
+}
+
+/** Refusals, then those of whom nothing is proven, then the oldest: what a reader must not miss comes first. */
+export function worstFirst(consumers: readonly ConsumerStatus[]): readonly ConsumerStatus[] {
+  const rank = (consumer: ConsumerStatus): number =>
+    consumer.errorCode === null ? (heldByConsumer(consumer)?.generation ?? -1) : -2;
+  return consumers.toSorted((a, b) => rank(a) - rank(b));
+}
+
+/**
+ * Those that a feed names of its consumers, {@link MAX_CONSUMERS} at most: the worst. All that is proven of a feed rests
+ * on these, so that one that is behind must never be missing for others that are not.
+ */
+export function namedConsumers(all: readonly ConsumerStatus[]): readonly ConsumerStatus[] {
+  return all.length <= MAX_CONSUMERS ? all : worstFirst(all).slice(0, MAX_CONSUMERS);
 }
 
 /** Whether a consumer does not provably hold the snapshot of generation `newest`, or refuses something of it. */

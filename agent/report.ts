@@ -12,8 +12,8 @@ import {
   type FeedStatus,
   gradeOfFeed,
   heldByAll,
-  heldByConsumer,
   heldByFeed,
+  worstFirst,
 } from './evidence.ts';
 import type { ConsumerStatus, Evidence } from './feed/feed.ts';
 import type { HeldSnapshot } from './snapshot.ts';
@@ -103,13 +103,6 @@ function canaryReport(result: CanaryResult): FeedReport {
     ],
     consumerCount: 1,
   };
-}
-
-/** Refusals, then those of whom nothing is proven, then the oldest: what a reader must not miss comes first. */
-export function worstFirst(consumers: readonly ConsumerStatus[]): readonly ConsumerStatus[] {
-  const rank = (consumer: ConsumerStatus): number =>
-    consumer.errorCode === null ? (heldByConsumer(consumer)?.generation ?? -1) : -2;
-  return consumers.toSorted((a, b) => rank(a) - rank(b));
 }
 
 function consumerReport({ name, best, delivered, loaded, errorCode }: ConsumerStatus): ConsumerReport {

@@ -1,7 +1,7 @@
 import type { ServerWritableStream, StatusObject } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
 import type { HeldSnapshot } from '../snapshot.ts';
-import { type ConsumerStatus, MAX_CONSUMERS } from './feed.ts';
+import type { ConsumerStatus } from './feed.ts';
 import { OverdueWatch } from './overdue-watch.ts';
 
 /**
@@ -85,9 +85,9 @@ export class NewestBroadcast {
     this.#push(reader);
   }
 
-  /** What each reader was given, those that came first first. */
+  /** What each reader was given: all of them, those that came first first. */
   consumers(): readonly ConsumerStatus[] {
-    return [...this.#readers].slice(0, MAX_CONSUMERS).map(({ name, written }) => ({
+    return [...this.#readers].map(({ name, written }) => ({
       name,
       best: 'delivered',
       delivered: written?.held ?? null,

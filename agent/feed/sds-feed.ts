@@ -5,8 +5,9 @@ import type { Random } from '../../host/random.ts';
 import { Wakeup } from '../../host/wakeup.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import { sleepUntilDeadline } from '../deadline.ts';
+import { namedConsumers } from '../evidence.ts';
 import type { IdentitySnapshot } from '../snapshot.ts';
-import { type ConsumerStatus, type Feed, MAX_CONSUMERS } from './feed.ts';
+import type { ConsumerStatus, Feed } from './feed.ts';
 import { endStream, STALL_MS } from './newest-broadcast.ts';
 import { OverdueWatch } from './overdue-watch.ts';
 import type { SdsNames } from './sds-names.ts';
@@ -110,10 +111,9 @@ export class SdsFeed implements Feed {
   }
 
   consumers(): readonly ConsumerStatus[] {
-    const all = [...this.#streams].map((stream) => stream.status).filter((status) => status !== null);
-    if (all.length <= MAX_CONSUMERS) return all;
-    const generation = ({ loaded }: ConsumerStatus): number => loaded?.generation ?? -1;
-    return all.toSorted((a, b) => generation(a) - generation(b)).slice(0, MAX_CONSUMERS);
+    return namedConsumers(
+      [...this.#streams].map((stream) => stream.status).filter((status) => status !== null),
+    );
   }
 
   /** Ends every stream with UNAVAILABLE; the endpoint is closed by whoever opened it. */

@@ -1,8 +1,9 @@
 import type { handleServerStreamingCall } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
+import { namedConsumers } from '../evidence.ts';
 import { heldSnapshot, type IdentitySnapshot } from '../snapshot.ts';
-import { type ConsumerStatus, type Feed, MAX_CONSUMERS } from './feed.ts';
+import type { ConsumerStatus, Feed } from './feed.ts';
 import { addHealthService, type HealthService } from './health-service.ts';
 import { type ByteStream, type EndStatus, endStream, NewestBroadcast } from './newest-broadcast.ts';
 import { encodeMessages } from './workload-api-messages.ts';
@@ -74,7 +75,7 @@ export class WorkloadApiFeed implements Feed {
   }
 
   consumers(): readonly ConsumerStatus[] {
-    return [...this.#svids.consumers(), ...this.#bundles.consumers()].slice(0, MAX_CONSUMERS);
+    return namedConsumers([...this.#svids.consumers(), ...this.#bundles.consumers()]);
   }
 
   withdraw(): Promise<void> {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import type { FeedStatus } from '../../../agent/evidence.ts';
-import type { ConsumerStatus } from '../../../agent/feed/feed.ts';
+import { type FeedStatus, namedConsumers, worstFirst } from '../../../agent/evidence.ts';
+import { type ConsumerStatus, MAX_CONSUMERS } from '../../../agent/feed/feed.ts';
 import { judgeCanary } from '../../../agent/canary.ts';
-import { buildReport, worstFirst } from '../../../agent/report.ts';
+import { buildReport } from '../../../agent/report.ts';
 import { readReport } from '../../../ca/fleet/reported-state.ts';
 import { heldSnapshot, type IdentitySnapshot } from '../../../agent/snapshot.ts';
 import { Evidence } from '../../../proto/gen/kedge/v1/identity.ts';
@@ -109,6 +109,16 @@ describe('the report of an agent', () => {
       worstFirst(consumers).map(({ name }) => name),
       ['refuses', 'silent', 'older', 'newest'],
     );
+  });
+
+  it('counts one consumer that is behind, however many came before it that are not', () => {
+    const many = Array.from({ length: MAX_CONSUMERS + 1 }, (_, i) => consumer({ name: `envoy-${i}` }));
+    const late = consumer({ name: 'late', loaded: null });
+    const named = namedConsumers([...many, late]);
+    assert.equal(named.length, MAX_CONSUMERS);
+    assert.equal(named[0], late);
+    assert.equal(report([feed(newer, { consumers: named })]).bundleSequence, 0n);
+    assert.deepEqual(namedConsumers(many.slice(0, 3)), many.slice(0, 3));
   });
 
   it('says of each feed what all its consumers have, at which grade, and what failed', () => {
