@@ -13,7 +13,10 @@ export interface AgentMetrics {
 /** Registers the metrics of an agent. `streams` is read at each scrape. */
 export function agentMetrics(registry: MetricsRegistry, streams: () => number): AgentMetrics {
   registry.gaugeFrom(
-    { name: 'kedge_agent_streams', help: 'Streams of the Workload API that are open.' },
+    {
+      name: 'kedge_agent_streams',
+      help: 'Streams that are open on the sockets of the agent: Workload API, SDS, health.',
+    },
     streams,
   );
   return {

@@ -42,8 +42,8 @@ type Version = 'TLSv1.2' | 'TLSv1.3';
 
 /**
  * Dials the agent's own proxy as a client with the agent's SVID, and tells what it saw. One connection at a time, no
- * session resumption, bounded in bytes and time. Whatever the proxy does is an observation; rejects only with the
- * reason of `signal`.
+ * session resumption, bounded in bytes and time. Whatever the proxy does is an observation; rejects with the
+ * reason of `signal`, and where TLS cannot use the SVID itself.
  *
  * TLS 1.2 comes first, since there the proxy's word on our certificate comes before the end of the handshake, and the
  * authorities that it names can be read (see `canary-certificate-request.ts`); a proxy that speaks TLS 1.3 alone says

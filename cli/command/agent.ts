@@ -15,7 +15,7 @@ export const agentCommand: Command = {
   name: 'agent',
   summary: 'run the agent of one workload: token to X.509-SVID, rotation, and the feeds to its proxy',
   description: [
-    'Exchanges the token of a workload for an X.509-SVID, renews it in time, and brings it to the proxy beside it: over the SPIFFE Workload API on a Unix socket (--socket), as files (--files-folder), or both. With the CA away it serves what it has until that expires, and never longer.',
+    'Exchanges the token of a workload for an X.509-SVID, renews it in time, and brings it to the proxy beside it: over the SPIFFE Workload API and Envoy SDS on a Unix socket (--socket), as files with a hook (--files-folder), by the runtime API of HAProxy (--haproxy-sockets), or several of them. With --canary-address it dials the proxy, and tells whether that uses the newest. With the CA away it serves what it has until that expires, and never longer.',
     `Each option is also read from the environment, --ca-address as KEDGE_AGENT_CA_ADDRESS, and from a JSON file that --${CONFIG_FILE_FLAG} or ${CONFIG_FILE_ENVIRONMENT} names, as "caAddress". The command line wins over the environment, the environment over the file.`,
     'Logs are JSON lines on standard error. SIGTERM and SIGINT end the agent in order: streams are closed and the socket is removed; files stay for the proxy. A second signal ends it at once.',
   ],
