@@ -8,6 +8,7 @@ export interface AgentMetrics {
   readonly clockSkewSeconds: Gauge<never>;
   readonly publications: Counter<'feed' | 'result'>;
   readonly sdsNacks: Counter<'secret'>;
+  readonly refusals: Counter<'code'>;
 }
 
 /** Registers the metrics of an agent. `streams` is read at each scrape. */
@@ -49,6 +50,11 @@ export function agentMetrics(registry: MetricsRegistry, streams: () => number): 
       name: 'kedge_agent_sds_nacks_total',
       help: 'Secrets that an Envoy refused (NACK), by kind of secret: tls_certificate, validation_context.',
       labels: ['secret'],
+    }),
+    refusals: registry.counter({
+      name: 'kedge_agent_refusals_total',
+      help: 'Calls on the sockets of the agent that were refused, by error code.',
+      labels: ['code'],
     }),
   };
 }

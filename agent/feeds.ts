@@ -1,6 +1,7 @@
 import type { Clock } from '../host/clock.ts';
 import type { Log } from '../host/log.ts';
 import type { Random } from '../host/random.ts';
+import type { ErrorCode } from '../pki/error-table.ts';
 import type { GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
 import type { AgentConfig } from './config.ts';
 import type { Feed } from './feed/feed.ts';
@@ -22,6 +23,8 @@ export interface FeedsOptions {
   readonly onConsumersChange: () => void;
   /** Told of each secret that an Envoy refuses. */
   readonly onNack: (kind: SecretKind) => void;
+  /** Told of each call on the agent's sockets that is refused. */
+  readonly onRefusal: (code: ErrorCode) => void;
   /** The status of the agent, as of now. */
   readonly status: () => GetAgentStatusResponse;
 }
@@ -43,7 +46,8 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
   const { config, clock } = options;
   const { workloadApi, files, haproxy } = config;
   const feeds: Feed[] = [];
-  const endpoint = workloadApi === undefined ? undefined : new WorkloadEndpoint({ ...workloadApi, clock });
+  const endpoint =
+    workloadApi === undefined ? undefined : new WorkloadEndpoint({ ...options, ...workloadApi });
   const close = async (): Promise<void> => {
     await Promise.all(feeds.map((feed) => feed.close()));
     await endpoint?.close();

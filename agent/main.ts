@@ -101,6 +101,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       status,
       onConsumersChange,
       onNack: (secret) => metrics.sdsNacks.add({ secret }),
+      onRefusal: (code) => metrics.refusals.add({ code }),
     });
     const [feeds, cache] = await bothOrNeither(
       opening.then((opened) => {

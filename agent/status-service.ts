@@ -2,7 +2,7 @@ import type { handleUnaryCall } from '@grpc/grpc-js';
 import { decodeMessage } from '../host/grpc-service.ts';
 import { KedgeError } from '../pki/kedge-error.ts';
 import { GetAgentStatusRequest, GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
-import { statusOf, unaryMethod } from './feed/workload-api-methods.ts';
+import { unaryMethod } from './feed/workload-api-methods.ts';
 import type { WorkloadEndpoint } from './feed/workload-endpoint.ts';
 
 /** `kedge.v1.Agent`, beside the Workload API on its socket (SPIFFE_Workload_Endpoint.md section 7 forbids only to extend
@@ -29,7 +29,7 @@ export function addStatusService(endpoint: WorkloadEndpoint, read: () => GetAgen
       decodeMessage(GetAgentStatusRequest, call.request);
       callback(null, Buffer.from(GetAgentStatusResponse.encode(read()).finish()));
     } catch (error) {
-      callback(statusOf(error));
+      callback(endpoint.refusalOf(error));
     }
   };
   endpoint.addService({ GetStatus: unaryMethod('GetStatus', AGENT_SERVICE) }, { GetStatus: getStatus });

@@ -6,7 +6,7 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../proto/gen/grpc/health/v1/health.ts';
 import { type ByteStream, type EndStatus, endStream, NewestBroadcast } from './newest-broadcast.ts';
-import { statusOf, streamMethod, unaryMethod, WORKLOAD_API_SERVICE } from './workload-api-methods.ts';
+import { streamMethod, unaryMethod, WORKLOAD_API_SERVICE } from './workload-api-methods.ts';
 import type { WorkloadEndpoint } from './workload-endpoint.ts';
 
 /** The service name of the gRPC health checking protocol. */
@@ -36,7 +36,7 @@ export function addHealthService(endpoint: WorkloadEndpoint, clock: Clock): Heal
     try {
       endpoint.admit(stream);
     } catch (error) {
-      endStream(stream, statusOf(error));
+      endStream(stream, endpoint.refusalOf(error));
       return;
     }
     (isKnown(stream.request) ? watchers : unknownWatchers).add(stream);

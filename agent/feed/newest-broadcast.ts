@@ -14,7 +14,7 @@ export const STALL_MS = 2_000;
 export type ByteStream = ServerWritableStream<Buffer, Buffer>;
 
 /** How a stream ends. */
-export type EndStatus = Pick<StatusObject, 'code' | 'details'>;
+export type EndStatus = Pick<StatusObject, 'code' | 'details'> & Partial<Pick<StatusObject, 'metadata'>>;
 
 /** What is sent, and which snapshot it makes the reader hold; null = none. */
 export interface Broadcast {

@@ -131,7 +131,7 @@ export class SdsFeed implements Feed {
       if (this.#phase === 'closed') throw closing();
       endpoint.admit(call);
     } catch (error) {
-      endStream(call, statusOf(error));
+      endStream(call, endpoint.refusalOf(error));
       return;
     }
     const onChange = (): void => {
@@ -141,6 +141,7 @@ export class SdsFeed implements Feed {
     const stream = new SdsStream(call, protocol, this.#catalog, {
       ...this.#options,
       drop: (dropped) => endpoint.drop(dropped),
+      refusalOf: (error) => endpoint.refusalOf(error),
       nameFor: (nodeName) => this.#nameFor(nodeName),
       onChange,
       onWriting: (isWriting) => (isWriting ? this.#writing.add(stream) : this.#writing.delete(stream)),
@@ -154,13 +155,13 @@ export class SdsFeed implements Feed {
   }
 
   readonly #fetch: handleUnaryCall<Buffer, Buffer> = (call, callback) => {
-    const { isValidatorDisabled } = this.#options;
+    const { endpoint, isValidatorDisabled } = this.#options;
     try {
       const request = readSotwRequest(call.request, isValidatorDisabled);
       const catalog = this.#requireCatalog();
       callback(null, encodeFetchResponse(request, catalog, isValidatorDisabled ? 'plain' : 'spiffe'));
     } catch (error) {
-      callback(statusOf(error));
+      callback(endpoint.refusalOf(error));
     }
   };
 

@@ -9,7 +9,7 @@ import type { SdsForm } from './sds-form.ts';
 import type { SdsProtocol } from './sds-protocol.ts';
 import type { SdsCatalog, SecretKind } from './sds-resources.ts';
 import type { Nack, SdsEvent, StreamState } from './sds-stream-state.ts';
-import { statusOf } from './workload-api-methods.ts';
+import type { RefusalOf } from './workload-api-methods.ts';
 
 /** A discovery stream as grpc-js gives it, both ways in bytes. */
 export type SdsCall = ServerDuplexStream<Buffer, Buffer>;
@@ -31,6 +31,7 @@ export interface SdsStreamOptions {
   readonly nameFor: (nodeName: string) => string;
   /** Told of each secret that the client refuses. */
   readonly onNack: (kind: SecretKind) => void;
+  readonly refusalOf: RefusalOf;
   /** Cuts the connection that the call is on. */
   readonly drop: (call: SdsCall) => void;
   /** Told when what the stream shows to hold has changed, or when it is writing no more. */
@@ -117,7 +118,7 @@ export class SdsStream<Request, State extends StreamState> {
     try {
       this.#take(event());
     } catch (error) {
-      this.end(statusOf(error));
+      this.end(this.#options.refusalOf(error));
     }
   }
 

@@ -7,12 +7,7 @@ import type { ConsumerStatus, Feed } from './feed.ts';
 import { addHealthService, type HealthService } from './health-service.ts';
 import { type ByteStream, type EndStatus, endStream, NewestBroadcast } from './newest-broadcast.ts';
 import { encodeMessages } from './workload-api-messages.ts';
-import {
-  checkSecurityHeader,
-  streamMethod,
-  statusOf,
-  UNIMPLEMENTED_METHODS,
-} from './workload-api-methods.ts';
+import { checkSecurityHeader, streamMethod, statusOf, unimplementedMethods } from './workload-api-methods.ts';
 import type { WorkloadEndpoint } from './workload-endpoint.ts';
 
 /** What a {@link WorkloadApiFeed} is made of. */
@@ -46,16 +41,17 @@ export class WorkloadApiFeed implements Feed {
     this.#svids = new NewestBroadcast({ ...broadcast, name: 'FetchX509SVID' });
     this.#bundles = new NewestBroadcast({ ...broadcast, name: 'FetchX509Bundles' });
     this.#health = addHealthService(endpoint, clock);
+    const unimplemented = unimplementedMethods((error) => endpoint.refusalOf(error));
     endpoint.addService(
       {
         FetchX509SVID: streamMethod('FetchX509SVID'),
         FetchX509Bundles: streamMethod('FetchX509Bundles'),
-        ...UNIMPLEMENTED_METHODS.definitions,
+        ...unimplemented.definitions,
       },
       {
         FetchX509SVID: this.#serve(this.#svids),
         FetchX509Bundles: this.#serve(this.#bundles),
-        ...UNIMPLEMENTED_METHODS.handlers,
+        ...unimplemented.handlers,
       },
     );
   }
@@ -103,7 +99,7 @@ export class WorkloadApiFeed implements Feed {
         this.#checkPhase();
         this.#endpoint.admit(stream);
       } catch (error) {
-        endStream(stream, statusOf(error));
+        endStream(stream, this.#endpoint.refusalOf(error));
         return;
       }
       broadcast.add(stream);

@@ -5,7 +5,7 @@ import {
   status,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
+import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import { type ByteStream, type EndStatus, endStream } from './newest-broadcast.ts';
 
 /** The service of SPIFFE_Workload_API.md; the standard gives it no package. */
@@ -57,46 +57,51 @@ export function checkSecurityHeader(metadata: Metadata): void {
   );
 }
 
-/** An error as the status of a call; message and hint of a public error reach the caller. */
-export function statusOf(error: unknown): EndStatus {
-  if (!isKedgeError(error) || error.spec.exposure === 'internal') {
-    return { code: status.INTERNAL, details: 'internal error' };
-  }
+/** With what a stream ends that was served. */
+export function statusOf(error: KedgeError): EndStatus {
   const details = error.hint === undefined ? error.message : `${error.message}; ${error.hint}`;
   return { code: status[error.spec.status], details };
 }
 
-/** The profiles of the Workload API that do not exist here yet: the header is checked, then UNIMPLEMENTED. */
-export const UNIMPLEMENTED_METHODS = {
-  definitions: {
-    FetchJWTSVID: unaryMethod('FetchJWTSVID'),
-    ValidateJWTSVID: unaryMethod('ValidateJWTSVID'),
-    FetchWITSVID: unaryMethod('FetchWITSVID'),
-    FetchJWTBundles: streamMethod('FetchJWTBundles'),
-    FetchWITBundles: streamMethod('FetchWITBundles'),
-  },
-  handlers: {
-    FetchJWTSVID: refuseUnary('FetchJWTSVID'),
-    ValidateJWTSVID: refuseUnary('ValidateJWTSVID'),
-    FetchWITSVID: refuseUnary('FetchWITSVID'),
-    FetchJWTBundles: refuseStream('FetchJWTBundles'),
-    FetchWITBundles: refuseStream('FetchWITBundles'),
-  } satisfies Record<string, UntypedHandleCall>,
+/** Makes the status of a call that is refused, see {@link WorkloadEndpoint.refusalOf}. */
+export type RefusalOf = (error: unknown) => EndStatus;
+
+const UNIMPLEMENTED = {
+  FetchJWTSVID: unaryMethod('FetchJWTSVID'),
+  ValidateJWTSVID: unaryMethod('ValidateJWTSVID'),
+  FetchWITSVID: unaryMethod('FetchWITSVID'),
+  FetchJWTBundles: streamMethod('FetchJWTBundles'),
+  FetchWITBundles: streamMethod('FetchWITBundles'),
 } as const;
 
-function refusal(metadata: Metadata, name: string): EndStatus {
-  try {
-    checkSecurityHeader(metadata);
-  } catch (error) {
-    return statusOf(error);
-  }
-  return statusOf(new KedgeError('unimplemented', `${name} is not served by this agent`));
-}
-
-function refuseUnary(name: string): handleUnaryCall<Buffer, Buffer> {
-  return (call, callback) => callback(refusal(call.metadata, name));
-}
-
-function refuseStream(name: string): (stream: ByteStream) => void {
-  return (stream) => endStream(stream, refusal(stream.metadata, name));
+/** The profiles of the Workload API that do not exist here yet: the header is checked, then UNIMPLEMENTED. */
+export function unimplementedMethods(refusalOf: RefusalOf): {
+  readonly definitions: typeof UNIMPLEMENTED;
+  readonly handlers: Record<string, UntypedHandleCall>;
+} {
+  const refuse = (metadata: Metadata, name: string): EndStatus => {
+    try {
+      checkSecurityHeader(metadata);
+    } catch (error) {
+      return refusalOf(error);
+    }
+    return refusalOf(new KedgeError('unimplemented', `${name} is not served by this agent`));
+  };
+  const refuseUnary =
+    (name: string): handleUnaryCall<Buffer, Buffer> =>
+    (call, callback) =>
+      callback(refuse(call.metadata, name));
+  const refuseStream =
+    (name: string) =>
+    (stream: ByteStream): void =>
+      endStream(stream, refuse(stream.metadata, name));
+  return {
+    definitions: UNIMPLEMENTED,
+    handlers: Object.fromEntries(
+      Object.entries(UNIMPLEMENTED).map(([name, { responseStream }]) => [
+        name,
+        (responseStream ? refuseStream(name) : refuseUnary(name)) as UntypedHandleCall,
+      ]),
+    ),
+  };
 }

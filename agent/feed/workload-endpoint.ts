@@ -6,16 +6,20 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
+import { type RefusalContext, refusalOf } from '../../host/grpc-errors.ts';
+import { serviceError } from '../../host/grpc-service-error.ts';
+import type { ErrorCode } from '../../pki/error-table.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { EndpointCalls } from './endpoint-calls.ts';
+import type { EndStatus } from './newest-broadcast.ts';
 import { type ClaimedSocket, claimSocket } from './socket.ts';
 
 /** Streams of one connection beyond those that may stay open: calls that are refused, health checks. */
 const SPARE_STREAMS = 16;
 
 /** What a {@link WorkloadEndpoint} is made of. */
-export interface WorkloadEndpointOptions {
+export interface WorkloadEndpointOptions extends RefusalContext {
   /** Absolute paths of the Unix sockets; each serves the same. */
   readonly socketPaths: readonly string[];
   /** Permission bits of the sockets. */
@@ -23,6 +27,8 @@ export interface WorkloadEndpointOptions {
   /** Streams served at once, over all services and connections; also the bound on connections. */
   readonly maxStreams: number;
   readonly clock: Clock;
+  /** Told of each call that is refused; `internal` stands for what is not for the caller's eyes. */
+  readonly onRefusal: (code: ErrorCode) => void;
 }
 
 interface Connection {
@@ -98,6 +104,16 @@ export class WorkloadEndpoint {
       open = false;
     };
     for (const event of ['cancelled', 'finish', 'error'] as const) stream.once(event, leave);
+  }
+
+  /**
+   * The status of a call that is refused for `error`, counted. Of an error that is not for the caller's eyes it holds an
+   * incident id alone; what it was is in the log under that id.
+   */
+  refusalOf(error: unknown): EndStatus {
+    const refusal = refusalOf(error, this.#options);
+    this.#options.onRefusal(refusal.code);
+    return serviceError(refusal);
   }
 
   /** Cuts the connection of a stream whose reader has stalled: what is in flight never reaches it. */

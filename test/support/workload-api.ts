@@ -1,5 +1,6 @@
 import { WorkloadApiFeed } from '../../agent/feed/workload-api-feed.ts';
 import { WorkloadEndpoint } from '../../agent/feed/workload-endpoint.ts';
+import { NO_REFUSALS } from './endpoint-refusals.ts';
 import type { Clock } from '../../host/clock.ts';
 
 /** Serves the Workload API alone on a socket. */
@@ -14,7 +15,13 @@ export async function openWorkloadApi({
   readonly clock: Clock;
   readonly onConsumersChange?: () => void;
 }): Promise<{ readonly feed: WorkloadApiFeed; readonly endpoint: WorkloadEndpoint }> {
-  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams, clock });
+  const endpoint = new WorkloadEndpoint({
+    socketPaths: [socketPath],
+    socketMode: 0o660,
+    maxStreams,
+    clock,
+    ...NO_REFUSALS,
+  });
   const feed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange });
   await endpoint.listen();
   return { feed, endpoint };

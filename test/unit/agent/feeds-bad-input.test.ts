@@ -253,6 +253,7 @@ describe('bad input of one feed', () => {
         status: () => GetAgentStatusResponse.decode(new Uint8Array(0)),
         onConsumersChange: () => {},
         onNack: () => {},
+        onRefusal: () => {},
       });
       const stop = new AbortController();
       const publishers = feeds.all.map(

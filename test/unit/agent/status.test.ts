@@ -10,8 +10,10 @@ import { type AgentStatusSource, agentStatus } from '../../../agent/status.ts';
 import { addStatusService } from '../../../agent/status-service.ts';
 import { getAgentStatus } from '../../../cli/agent-status-client.ts';
 import { systemClock } from '../../../host/clock.ts';
+import { silentLog } from '../../../host/log.ts';
 import { KedgeError } from '../../../pki/kedge-error.ts';
 import { GetAgentStatusResponse } from '../../../proto/gen/kedge/v1/agent.ts';
+import { NO_REFUSALS } from '../../support/endpoint-refusals.ts';
 import { EXAMPLE_ORG, SnapshotFactory } from '../../support/snapshots.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
@@ -99,6 +101,7 @@ describe('the status of an agent', () => {
       socketMode: 0o600,
       maxStreams: 4,
       clock: systemClock,
+      ...NO_REFUSALS,
     });
     const consumers = Array.from({ length: 64 }, (_, i) => ({
       name: `stream-${i}${'x'.repeat(50)}`,
@@ -148,6 +151,37 @@ describe('the status of an agent', () => {
     assert.equal(await refusal(Buffer.alloc(0)), null, 'a request after them is served');
   });
 
+  it('is refused with an incident id alone when it cannot be made; what it was is in the log, and it is counted', async (t) => {
+    const socketPath = join(temporaryFolder(t), 'api.sock');
+    const logged: { readonly event: string; readonly fields: Record<string, unknown> }[] = [];
+    const refusals: string[] = [];
+    const endpoint = new WorkloadEndpoint({
+      socketPaths: [socketPath],
+      socketMode: 0o600,
+      maxStreams: 4,
+      clock: systemClock,
+      ...NO_REFUSALS,
+      log: { ...silentLog, error: (event, fields) => void logged.push({ event, fields: fields ?? {} }) },
+      onRefusal: (code) => void refusals.push(code),
+    });
+    addStatusService(endpoint, () => {
+      throw new TypeError('a detail of the agent');
+    });
+    await endpoint.listen();
+    t.after(() => endpoint.close());
+    const failure = await getAgentStatus(`unix://${socketPath}`, 10_000).then(
+      () => assert.fail('it was answered'),
+      (error: unknown) => error as KedgeError,
+    );
+    const [line] = logged;
+    assert.match(failure.message, /internal error, incident [0-9a-f]{16}/);
+    assert.doesNotMatch(failure.message, /detail/);
+    assert.equal(line?.event, 'grpc.internal_error');
+    assert.ok(failure.message.includes(String(line?.fields['incident'])));
+    assert.match(JSON.stringify(line?.fields), /a detail of the agent/);
+    assert.deepEqual(refusals, ['internal']);
+  });
+
   it('is refused by an agent that has no such service as unimplemented', async (t) => {
     const socketPath = join(temporaryFolder(t), 'api.sock');
     const endpoint = new WorkloadEndpoint({
@@ -155,6 +189,7 @@ describe('the status of an agent', () => {
       socketMode: 0o600,
       maxStreams: 4,
       clock: systemClock,
+      ...NO_REFUSALS,
     });
     await endpoint.listen();
     t.after(() => endpoint.close());

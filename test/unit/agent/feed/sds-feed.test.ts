@@ -16,6 +16,7 @@ import { systemRandom } from '../../../../host/random.ts';
 import type { DiscoveryResponse } from '../../../../proto/gen/envoy/service/discovery/v3/discovery.ts';
 import { feedConformance } from '../../../conformance/feed.ts';
 import { SVID_ID } from '../../../support/certificates.ts';
+import { NO_REFUSALS } from '../../../support/endpoint-refusals.ts';
 import { ManualClock, settle } from '../../../support/manual-clock.ts';
 import {
   chainOf,
@@ -56,7 +57,14 @@ async function serve({
 } = {}): Promise<Served> {
   sockets += 1;
   const socketPath = join(folder, `${sockets}.sock`);
-  const endpoint = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o660, maxStreams, clock });
+  const endpoint = new WorkloadEndpoint({
+    socketPaths: [socketPath],
+    socketMode: 0o660,
+    maxStreams,
+    clock,
+    ...NO_REFUSALS,
+    log,
+  });
   const feed = new SdsFeed({
     endpoint,
     clock,

@@ -12,6 +12,7 @@ import { WorkloadEndpoint } from '../../../../agent/feed/workload-endpoint.ts';
 import type { IdentitySnapshot } from '../../../../agent/snapshot.ts';
 import { silentLog } from '../../../../host/log.ts';
 import { systemRandom } from '../../../../host/random.ts';
+import { NO_REFUSALS } from '../../../support/endpoint-refusals.ts';
 import { ManualClock, settle } from '../../../support/manual-clock.ts';
 import { SdsClient } from '../../../support/sds-client.ts';
 import { SnapshotFactory } from '../../../support/snapshots.ts';
@@ -36,7 +37,13 @@ describe('the sockets of the agent', () => {
     sockets += 1;
     socketPath = join(folder, `${sockets}.sock`);
     const onConsumersChange = (): void => {};
-    const own = new WorkloadEndpoint({ socketPaths: [socketPath], socketMode: 0o600, maxStreams, clock });
+    const own = new WorkloadEndpoint({
+      socketPaths: [socketPath],
+      socketMode: 0o600,
+      maxStreams,
+      clock,
+      ...NO_REFUSALS,
+    });
     endpoint = own;
     const feed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange });
     const sds = new SdsFeed({
