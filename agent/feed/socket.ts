@@ -10,6 +10,9 @@ export const SOCKET_PATH_BYTES = 107;
 /** How long a connection to an existing socket may take before the socket counts as live, in milliseconds. */
 const PROBE_TIMEOUT_MS = 1_000;
 
+/** Connections that may wait to be accepted: of clients that come back all at once. The kernel has its own bound. */
+const BACKLOG = 4_096;
+
 /** What {@link claimSocket} makes. */
 export interface SocketOptions {
   /** Absolute path of the socket. */
@@ -116,7 +119,7 @@ function isLive(path: string): Promise<boolean> {
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ path }, () => {
+    server.listen({ path, backlog: BACKLOG }, () => {
       server.removeListener('error', reject);
       resolve();
     });

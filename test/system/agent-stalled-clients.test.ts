@@ -9,6 +9,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, it, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import { IdentityPlane, type KedgeDaemon, until } from '../support/identity-plane.ts';
 import { SdsClient, type SotwStream } from '../support/sds-client.ts';
 import type { StallCounts } from '../support/stalling-clients.ts';
@@ -66,6 +68,20 @@ function follow(name: string, next: () => Promise<unknown>): Arrivals {
   return arrivals;
 }
 
+/** The SVID that a client gets which tries again as every client of the Workload API does, base64. */
+async function newcomerSvid(client: WorkloadClient): Promise<string> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const { svids } = await client.fetchX509Svid().next();
+      return Buffer.from(svids[0]?.x509Svid ?? []).toString('base64');
+    } catch (error) {
+      // The connections that wait to be accepted may be as many as the kernel allows.
+      if (tries === 10 || (error as ServiceError).code !== status.UNAVAILABLE) throw error;
+      await delay(200);
+    }
+  }
+}
+
 async function nextAcknowledged(stream: SotwStream): Promise<void> {
   stream.ack(await stream.next(), NAMES);
 }
@@ -109,8 +125,7 @@ describe(`${CLIENTS} clients that connect to an agent and stall`, () => {
         samplesKib.push(residentKib(agent));
         if (!isOpenToNewcomers) continue;
         const newcomer = new WorkloadClient(socket);
-        const stream = newcomer.fetchX509Svid();
-        const serial = Buffer.from((await stream.next()).svids[0]?.x509Svid ?? []).toString('base64');
+        const serial = await newcomerSvid(newcomer);
         const known = svids.received.map(({ svids: [svid] }) =>
           Buffer.from(svid?.x509Svid ?? []).toString('base64'),
         );
