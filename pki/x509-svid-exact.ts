@@ -104,7 +104,9 @@ class ExactCursor {
   }
 
   octets(expected: Uint8Array): void {
-    for (let i = 0; i < expected.length; i += 1) this.#octet(octetAt(expected, i));
+    const [bytes, at] = [this.#bytes, this.#at];
+    for (let i = 0; i < expected.length; i += 1) if (bytes[at + i] !== expected[i]) this.#matches = false;
+    this.#at = at + expected.length;
   }
 
   /** Tag and length of an element that ends where the input ends, the length in the fewest octets. */
@@ -166,7 +168,9 @@ class ExactCursor {
       this.#two(0x82, text.length >>> 8);
       this.#octet(text.length & 0xff);
     }
-    for (let i = 0; i < text.length; i += 1) this.#octet(text.charCodeAt(i));
+    const [bytes, at] = [this.#bytes, this.#at];
+    for (let i = 0; i < text.length; i += 1) if (bytes[at + i] !== text.charCodeAt(i)) this.#matches = false;
+    this.#at = at + text.length;
   }
 
   #time(ms: number): void {
