@@ -82,7 +82,8 @@ function caContainer(values: InstallValues): object {
       requests: { cpu: values.cpuRequest, memory: values.memoryRequest },
       limits: { memory: values.memoryLimit },
     },
-    startupProbe: probe('/readyz', { periodSeconds: 1, failureThreshold: 60 }),
+    // Not /readyz: a CA whose trust state is broken waits until it is mended, and says why; ended, it could not.
+    startupProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 60 }),
     livenessProbe: probe('/livez', { periodSeconds: 10, failureThreshold: 3 }),
     readinessProbe: probe('/readyz', { periodSeconds: 5, failureThreshold: 2 }),
     securityContext: {

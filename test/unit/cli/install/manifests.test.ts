@@ -35,6 +35,16 @@ const one = (kind: string, objects = objectsOf()): KubernetesObject => {
 const at = (value: unknown, ...path: readonly (string | number)[]): unknown =>
   path.reduce<unknown>((v, key) => (v as Record<string | number, unknown>)[key], value);
 
+interface Probe {
+  readonly httpGet: { readonly path: string };
+}
+
+interface Probed {
+  readonly startupProbe: Probe;
+  readonly livenessProbe: Probe;
+  readonly readinessProbe: Probe;
+}
+
 describe('kedge install', () => {
   it('prints what kubectl can read back, object by object', () => {
     const objects = objectsOf([], true);
@@ -70,6 +80,16 @@ describe('kedge install', () => {
       Object.fromEntries(want),
       'run: kedge install --output-dir deploy/base',
     );
+  });
+
+  it('starts no CA again that waits for its trust state to be mended, and sends it no agents', () => {
+    const deployment = objectsOf().find(({ kind }) => kind === 'Deployment');
+    const { containers } = (deployment?.['spec'] as { template: { spec: { containers: Probed[] } } }).template
+      .spec;
+    const paths = containers.map(({ startupProbe, livenessProbe, readinessProbe }) =>
+      [startupProbe, livenessProbe, readinessProbe].map(({ httpGet }) => httpGet.path),
+    );
+    assert.deepEqual(paths, [['/livez', '/livez', '/readyz']]);
   });
 
   it('holds no secret, and makes no Secret', () => {
