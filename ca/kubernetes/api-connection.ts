@@ -66,6 +66,9 @@ interface Agents {
   readonly watches: HttpAgent;
 }
 
+/** As kubectl: kube-apiserver answers 406 where JSON alone is taken, for its keys are `application/jwk-set+json`. */
+const ACCEPT = 'application/json, */*';
+
 /** Idle connections that are kept. */
 const MAX_FREE_SOCKETS = 32;
 
@@ -141,7 +144,7 @@ export class ApiConnection {
       agent: this.#agentsFor(secureContext)[pool],
       signal,
       headers: {
-        accept: 'application/json',
+        accept: ACCEPT,
         'user-agent': `kedge/${KEDGE_VERSION}`,
         ...(authorization === undefined ? {} : { authorization }),
         ...(body === undefined

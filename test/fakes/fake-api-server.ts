@@ -23,6 +23,7 @@ export interface SeenRequest {
   readonly query: URLSearchParams;
   readonly authorization: string | undefined;
   readonly contentType: string | undefined;
+  readonly accept: string;
   readonly body: unknown;
 }
 
@@ -220,6 +221,7 @@ async function read(message: IncomingMessage): Promise<SeenRequest> {
     query: url.searchParams,
     authorization: message.headers.authorization,
     contentType: message.headers['content-type'],
+    accept: message.headers.accept ?? '*/*',
     body: text === '' ? undefined : JSON.parse(text),
   };
 }

@@ -101,7 +101,10 @@ export class FakeTokenIssuer {
         id_token_signing_alg_values_supported: [this.#alg],
       };
     }
-    if (path === '/openid/v1/jwks') return this.jwks;
+    if (path === '/openid/v1/jwks') {
+      if (/\*\/\*|jwk-set\+json/.test(request.accept)) return this.jwks;
+      throw new StatusError(406, 'NotAcceptable', '406: Not Acceptable');
+    }
     if (method === 'POST' && path === '/apis/authentication.k8s.io/v1/tokenreviews') {
       return this.#review(request, store);
     }
