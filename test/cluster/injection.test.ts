@@ -62,6 +62,7 @@ describe('injection in a cluster', { skip: clusterSkip }, () => {
   // A process of its own: kubectl blocks this one while it runs.
   let ca: KedgeDaemon | null = null;
   let port = 0;
+  let kubeconfig = '';
 
   /** Starts the CA with the webhook; an issuer is replaced every few seconds, and the webhook's certificate with it. */
   const startKedge = async (failurePolicy: 'Fail' | 'Ignore' = 'Fail'): Promise<void> => {
@@ -72,7 +73,7 @@ describe('injection in a cluster', { skip: clusterSkip }, () => {
 listen: { grpc: "127.0.0.1:0", http: "127.0.0.1:0" }
 svid: { ttl: 10s }
 issuer: { lifetime: 24s, renewAfter: 6s }
-kubernetes: { kubeconfig: ${cluster().kubeconfig} }
+kubernetes: { kubeconfig: ${kubeconfig} }
 webhook: { address: "localhost:${port}", servicePort: ${port}, failurePolicy: ${failurePolicy} }
 drain: { timeout: 2s }
 logLevel: debug
@@ -107,6 +108,25 @@ logLevel: debug
 
   before(async () => {
     port = await freePort();
+    // Exactly the rights that docs/kubernetes.md names.
+    kubeconfig = await cluster().kubeconfigFor('kedge-ca');
+    const rbac = '/apis/rbac.authorization.k8s.io/v1';
+    await cluster().admin.create(`${rbac}/clusterroles`, {
+      metadata: { name: 'kedge-webhook' },
+      rules: [
+        {
+          apiGroups: ['admissionregistration.k8s.io'],
+          resources: ['mutatingwebhookconfigurations'],
+          resourceNames: ['kedge'],
+          verbs: ['get', 'list', 'watch', 'update'],
+        },
+      ],
+    });
+    await cluster().admin.create(`${rbac}/clusterrolebindings`, {
+      metadata: { name: 'kedge-webhook' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'kedge-webhook' },
+      subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'kedge-ca' }],
+    });
     await cluster().createNamespace('kedge');
     await cluster().createNamespace('shop', { 'kedge.io/inject': 'enabled' });
     await cluster().createNamespace('plain');
