@@ -3,11 +3,13 @@ import {
   Server,
   ServerCredentials,
   type ServiceDefinition,
+  status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { Clock } from '../../host/clock.ts';
 import { type RefusalContext, refusalOf } from '../../host/grpc-errors.ts';
 import { serviceError } from '../../host/grpc-service-error.ts';
+import { grpcStatusName } from '../../host/grpc-status.ts';
 import type { ErrorCode } from '../../pki/error-table.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
@@ -113,7 +115,8 @@ export class WorkloadEndpoint {
   refusalOf(error: unknown): EndStatus {
     const refusal = refusalOf(error, this.#options);
     this.#options.onRefusal(refusal.code);
-    return serviceError(refusal);
+    const { details, metadata } = serviceError(refusal);
+    return { code: status[grpcStatusName(refusal.status)], details, metadata };
   }
 
   /** Cuts the connection of a stream whose reader has stalled: what is in flight never reaches it. */
