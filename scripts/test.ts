@@ -7,6 +7,8 @@
  * - cluster: test/cluster, on a real kube-apiserver and etcd, one file at a time;
  * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers.
  *
+ * `cluster --bench` runs the benchmark on that API server instead: see test/bench/cluster-main.ts.
+ *
  * Each prints node's closing counts. Exits with the runner's code; a tier without a file fails.
  */
 import { spawnSync } from 'node:child_process';
@@ -38,6 +40,14 @@ if (tier === undefined) {
   process.exit(2);
 }
 const root = join(import.meta.dirname, '..');
+if (name === 'cluster' && chosen.includes('--bench')) {
+  const args = chosen.filter((argument) => argument !== '--bench');
+  const bench = spawnSync(process.execPath, ['test/bench/cluster-main.ts', ...args], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  process.exit(bench.status ?? 1);
+}
 const files = chosen.length > 0 ? chosen : tier.globs.flatMap((glob) => globSync(glob, { cwd: root })).sort();
 if (files.length === 0) {
   console.error(`error: tier ${name} has no test file`);

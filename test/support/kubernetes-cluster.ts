@@ -7,12 +7,13 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, type TestContext } from 'node:test';
+import { before, type TestContext } from 'node:test';
 import { CONTROLLER_MANAGER, findKubernetes } from '../../scripts/kubernetes-folder.ts';
 import { freePort, until } from './identity-plane.ts';
 import { type ApiCredential, KubernetesApi, type KubernetesObject } from './kubernetes-api.ts';
 import { ControlPlane, START_TIMEOUT_MS } from './kubernetes-control-plane.ts';
 import { type ClientCertificate, KubernetesCredentials } from './kubernetes-credentials.ts';
+import { suiteLifetime } from './suite-lifetime.ts';
 
 const assets = findKubernetes();
 
@@ -56,14 +57,10 @@ export interface TokenOptions {
 
 /** A control plane for all tests of a suite: to be called in its body, gives what is there once they run. */
 export function suiteCluster(options: ClusterOptions = {}): () => KubernetesCluster {
-  const ends: (() => Promise<void>)[] = [];
+  const suite = suiteLifetime();
   let cluster: KubernetesCluster | null = null;
   before(async () => {
-    const suite = { after: (end: () => Promise<void>) => void ends.push(end) };
     cluster = await KubernetesCluster.start(suite, options);
-  });
-  after(async () => {
-    for (const end of ends) await end();
   });
   return () => {
     if (cluster === null) throw new Error('the control plane is there once the tests of its suite run');
@@ -252,6 +249,10 @@ export class KubernetesCluster {
   /** Ends the API server as a node that goes away does: with no farewell to anybody. */
   async stopApiServer(): Promise<void> {
     await this.#plane.stopApiServer();
+  }
+
+  get apiServerPid(): number {
+    return this.#plane.apiServerPid;
   }
 
   /** Stops the API server in its tracks (connections stay open, nothing is answered), or lets it go on. */

@@ -87,6 +87,10 @@ export class ControlPlane {
     await this.#apiServer?.end();
   }
 
+  get apiServerPid(): number {
+    return this.#apiServer?.pid ?? 0;
+  }
+
   /** Stops the API server in its tracks (connections stay open, nothing is answered), or lets it go on. */
   freezeApiServer(frozen: boolean): void {
     this.#apiServer?.freeze(frozen);

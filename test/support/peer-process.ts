@@ -67,6 +67,10 @@ export class RunningPeer {
     child.on('error', (error) => (this.output += String(error)));
   }
 
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
   get hasEnded(): boolean {
     const { pid, exitCode, signalCode } = this.#process;
     return pid === undefined || exitCode !== null || signalCode !== null;
