@@ -34,21 +34,16 @@ export function kedgeImage(folder: string): ContainerImage {
   };
 }
 
-/** HAProxy with one configuration. */
-export function haproxyImage(folder: string, name: string, configuration: string): ContainerImage {
+/** HAProxy; its configuration is a volume at /etc/haproxy. */
+export function haproxyImage(folder: string): ContainerImage {
   const program = findPeer('haproxy') ?? '';
-  const configFile = join(folder, `${name}.cfg`);
-  writeFileSync(configFile, configuration);
-  const env = peerEnvironment('haproxy');
   return {
     entrypoint: ['/usr/sbin/haproxy', '-db', '-f', '/etc/haproxy/haproxy.cfg'],
     files: new Map([
       ['/usr/sbin/haproxy', program],
-      ['/etc/haproxy/haproxy.cfg', configFile],
-      ...librariesOf(program, env),
+      ...librariesOf(program, peerEnvironment('haproxy')),
       ...accounts(folder),
     ]),
-    // The libraries lie where the linker of this machine found them.
     env: {},
   };
 }

@@ -2,7 +2,9 @@ import { Agent, request } from 'node:http';
 
 /** What {@link HttpLoad} is made of. */
 export interface HttpLoadOptions {
-  /** The proxy of the calling workload, on 127.0.0.1. */
+  /** 127.0.0.1 where absent. */
+  readonly host?: string;
+  /** The proxy of the calling workload. */
   readonly port: number;
   /** How many requests are under way at once; every second worker keeps its connection. */
   readonly workers: number;
@@ -68,7 +70,13 @@ export class HttpLoad {
   #send(agent: Agent | false): Promise<string> {
     return new Promise((resolve, reject) => {
       const sent = request(
-        { host: '127.0.0.1', port: this.#options.port, path: '/', agent, timeout: TIMEOUT_MS },
+        {
+          host: this.#options.host ?? '127.0.0.1',
+          port: this.#options.port,
+          path: '/',
+          agent,
+          timeout: TIMEOUT_MS,
+        },
         (response) => {
           let body = '';
           response.setEncoding('utf8');

@@ -10,13 +10,14 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { peerEnvironment } from '../../scripts/peer-folder.ts';
 import type { ContainerImage } from './container-image.ts';
 import { containerCommand, type ContainerSpec } from './container-process.ts';
 import { until } from './identity-plane.ts';
 import type { KubernetesObject } from './kubernetes-api.ts';
 import type { KubernetesCluster } from './kubernetes-cluster.ts';
-import { mountVolume, type VolumeSpec } from './pod-volumes.ts';
+import { mountVolume, removeMemoryVolumes, volumeFolder, type VolumeSpec } from './pod-volumes.ts';
 
 /** What a {@link PodNode} is made of. */
 export interface PodNodeOptions {
@@ -26,6 +27,7 @@ export interface PodNodeOptions {
 }
 
 const START_TIMEOUT_MS = 120_000;
+const RESTART_MS = 1_000;
 /** The name of the agent's container. */
 const AGENT = 'kedge-agent';
 
@@ -46,17 +48,19 @@ interface PodSpec {
 export class PodNode {
   /** 127.x.0.0/16, of which each pod gets an address; x differs from one test process to the next. */
   readonly #network = `127.${64 + (process.pid % 128)}`;
-  readonly #t: Pick<TestContext, 'after'>;
   readonly #options: PodNodeOptions;
+  readonly #running: RunningPod[] = [];
   readonly #hostsFile: string;
   readonly #services = new Map<string, readonly RunningPod[]>();
-  #pods = 0;
 
   constructor(t: Pick<TestContext, 'after'>, options: PodNodeOptions) {
-    this.#t = t;
     this.#options = options;
     this.#hostsFile = join(options.cluster.folder, 'hosts');
     this.#writeHosts();
+    t.after(async () => {
+      await Promise.all(this.#running.map((pod) => pod.kill()));
+      removeMemoryVolumes(options.cluster.folder);
+    });
   }
 
   /** Runs a pod that the API server has; resolves when all of its containers run. */
@@ -68,10 +72,10 @@ export class PodNode {
 
   /** A pod with its address, before anything of it runs. */
   begin(pod: KubernetesObject): RunningPod {
-    this.#pods += 1;
-    const ip = `${this.#network}.${Math.floor(this.#pods / 250)}.${1 + (this.#pods % 250)}`;
+    const index = this.#running.length;
+    const ip = `${this.#network}.${Math.floor(index / 250)}.${1 + (index % 250)}`;
     const running = new RunningPod({ ...this.#options, hostsFile: this.#hostsFile, ip }, pod);
-    this.#t.after(() => running.kill());
+    this.#running.push(running);
     return running;
   }
 
@@ -87,17 +91,27 @@ export class PodNode {
   }
 }
 
-/** A container at work, with what it printed. */
+/** A container at work, with what it printed, also before it was started again. */
 export class RunningContainer {
   readonly process: ChildProcess;
-  output = '';
+  output: string;
+  #isKilled = false;
 
-  constructor({ program, args }: { readonly program: string; readonly args: readonly string[] }) {
+  /** `onEnd` is called when it ends by itself. */
+  constructor(
+    { program, args }: { readonly program: string; readonly args: readonly string[] },
+    before: string,
+    onEnd: () => void,
+  ) {
+    this.output = before;
     const env = { ...process.env, ...peerEnvironment('bwrap') };
     this.process = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     for (const stream of [this.process.stdout, this.process.stderr])
       stream?.on('data', (chunk: Buffer) => (this.output += chunk.toString('utf8')));
     this.process.on('error', (error) => (this.output += String(error)));
+    this.process.once('close', () => {
+      if (!this.#isKilled) onEnd();
+    });
   }
 
   get hasEnded(): boolean {
@@ -115,6 +129,7 @@ export class RunningContainer {
 
   /** Ends it as a crash does; a whole container with it, because that ends with its first process. */
   async kill(): Promise<void> {
+    this.#isKilled = true;
     if (this.hasEnded) return;
     const exit = once(this.process, 'exit');
     this.process.kill('SIGKILL');
@@ -132,6 +147,8 @@ export class RunningPod {
   readonly #options: PodNodeOptions & { readonly hostsFile: string };
   readonly #spec: PodSpec;
   readonly #containers = new Map<string, RunningContainer>();
+  #restarts = 0;
+  #isOver = false;
 
   constructor(
     { ip, ...options }: PodNodeOptions & { readonly hostsFile: string; readonly ip: string },
@@ -152,6 +169,11 @@ export class RunningPod {
     return [...(this.#spec.initContainers ?? []), ...this.#spec.containers];
   }
 
+  /** How often containers have ended by themselves, and were started again. */
+  get restarts(): number {
+    return this.#restarts;
+  }
+
   /** The agent at work. */
   get agent(): RunningContainer {
     return this.container(AGENT);
@@ -165,7 +187,15 @@ export class RunningPod {
 
   /** The folder on this machine of one of its volumes. */
   volume(name: string): string {
-    return join(this.#options.cluster.folder, 'pods', this.uid, name);
+    const volume = this.#spec.volumes?.find((one) => one.name === name);
+    if (volume === undefined) throw new Error(`the pod ${this.name} has no volume ${name}`);
+    return volumeFolder(this.#options.cluster.folder, this.uid, volume);
+  }
+
+  /** A port of one of its containers, by its number or its name. */
+  port(port: number | string): number {
+    const named = this.specs.flatMap(({ ports = [] }) => ports).find(({ name }) => name === port);
+    return named?.containerPort ?? Number(port);
   }
 
   /** Makes the volumes, and starts one container after the other. */
@@ -187,6 +217,21 @@ export class RunningPod {
 
   /** Starts a container, also again after it was killed; resolves when its startup probe passes. */
   async startContainer(name: string): Promise<void> {
+    const { spec, running } = this.#launch(name);
+    const probe = spec.startupProbe?.httpGet;
+    if (probe === undefined) return;
+    const port = this.port(probe.port);
+    const isReady = async (): Promise<boolean> => {
+      // The container that was started ended by itself: it is not to be waited for.
+      if (running.hasEnded) throw new Error(`${name} of ${this.name} has ended: ${running.output}`);
+      return (await fetch(`http://${this.ip}:${port}${probe.path}`).catch(() => null))?.status === 200;
+    };
+    await until(`${name} of ${this.name} is ready`, isReady, START_TIMEOUT_MS).catch((error: unknown) => {
+      throw new Error(running.output, { cause: error });
+    });
+  }
+
+  #launch(name: string): { readonly spec: Container; readonly running: RunningContainer } {
     const { cluster, images, hostsFile } = this.#options;
     const spec = this.specs.find((container) => container.name === name);
     const image = images.get(spec?.image ?? '');
@@ -208,18 +253,10 @@ export class RunningPod {
     };
     const hostName = this.name;
     const command = containerCommand({ container, image, volumes, hosts: hostsFile, hostName });
-    const running = new RunningContainer(command);
+    const before = this.#containers.get(name)?.output ?? '';
+    const running = new RunningContainer(command, before, () => void this.#restart(name));
     this.#containers.set(name, running);
-    const probe = spec.startupProbe?.httpGet;
-    if (probe === undefined) return;
-    const port = spec.ports?.find((named) => named.name === probe.port)?.containerPort ?? probe.port;
-    const isReady = async (): Promise<boolean> => {
-      if (running.hasEnded) throw new Error(`${name} of ${this.name} has ended: ${running.output}`);
-      return (await fetch(`http://${this.ip}:${port}${probe.path}`).catch(() => null))?.status === 200;
-    };
-    await until(`${name} of ${this.name} is ready`, isReady, START_TIMEOUT_MS).catch((error: unknown) => {
-      throw new Error(running.output, { cause: error });
-    });
+    return { spec, running };
   }
 
   /** Deletes the pod and ends it, as a node that obeys. */
@@ -229,7 +266,15 @@ export class RunningPod {
   }
 
   async kill(): Promise<void> {
+    this.#isOver = true;
     await Promise.all([...this.#containers.values()].map((container) => container.kill()));
+  }
+
+  /** `restartPolicy: Always`, with the shortest wait. */
+  async #restart(name: string): Promise<void> {
+    this.#restarts += 1;
+    await delay(RESTART_MS);
+    if (!this.#isOver) this.#launch(name);
   }
 
   #localised(text: string): string {

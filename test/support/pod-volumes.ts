@@ -1,6 +1,6 @@
 /** The volumes of pods, as a kubelet makes them. */
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { until } from './identity-plane.ts';
 import type { KubernetesObject } from './kubernetes-api.ts';
 import type { KubernetesCluster } from './kubernetes-cluster.ts';
@@ -8,7 +8,7 @@ import type { KubernetesCluster } from './kubernetes-cluster.ts';
 /** A volume of a pod's spec; kinds that no test pod has are missing. */
 export interface VolumeSpec {
   readonly name: string;
-  readonly emptyDir?: object;
+  readonly emptyDir?: { readonly medium?: string };
   readonly secret?: { readonly secretName: string };
   readonly configMap?: ConfigMapSource;
   readonly projected?: { readonly sources: readonly Projection[] };
@@ -27,6 +27,21 @@ interface Projection {
   };
   readonly configMap?: ConfigMapSource;
   readonly downwardAPI?: { readonly items: readonly { readonly path: string }[] };
+}
+
+/** Where a volume in memory is: a tmpfs that every Linux has. */
+const MEMORY = '/dev/shm';
+
+/** Where a volume of a pod lies on this machine. */
+export function volumeFolder(folder: string, podUid: string, { name, emptyDir }: VolumeSpec): string {
+  // The folder's own name, so that whoever removes that folder knows which these are.
+  const parent = emptyDir?.medium === 'Memory' ? join(MEMORY, basename(folder)) : folder;
+  return join(parent, 'pods', podUid, name);
+}
+
+/** Removes what {@link volumeFolder} has in memory below that folder's name. */
+export function removeMemoryVolumes(folder: string): void {
+  rmSync(join(MEMORY, basename(folder)), { recursive: true, force: true });
 }
 
 /** What {@link mountVolume} takes. */
