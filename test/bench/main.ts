@@ -1,7 +1,7 @@
 /**
  * The benchmarks: `npm run bench`, `npm run --silent bench -- --json`, `-- --quick` for a short run, `-- --only
  * in-process`, `end-to-end`, `start-up` or `memory` for one part. The whole takes half an hour, most of it a thousand
- * rotations.
+ * rotations; a short run has too few of them to tell a small growth from noise.
  *
  * Every figure is a ratio of two things measured in turns in one run, so that it means the same on another machine.
  */
