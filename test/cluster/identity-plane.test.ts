@@ -63,8 +63,6 @@ describe('an identity plane in a cluster', { skip }, () => {
     suite.after(() => client.close());
     return client;
   };
-  const renewals = (pods: readonly RunningPod[]): number =>
-    pods.reduce((sum, pod) => sum + pod.agent.events('svid.issued').length, 0);
   /** Nothing has failed, nobody was without an SVID, and each SVID is of the pod that it was issued to. */
   const assertAllWell = (): void => {
     assert.equal(load.failures.length, 0, load.failures.slice(0, 5).join('\n'));
