@@ -86,11 +86,6 @@ export class WatchStream {
     return this.#identity;
   }
 
-  /** What the agent said last; null before its first report. */
-  get report(): ReportedState | null {
-    return this.#report;
-  }
-
   /** Begins: the token was accepted, and the stream is not over. Until then nothing is read. */
   begin(identity: WatchIdentity): void {
     const { call } = this.#options;

@@ -1,9 +1,6 @@
 import { formatDuration } from '../../host/duration.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 
-/** How far SVIDs are backdated unless configured, milliseconds: clocks of peers may be that much behind. */
-export const DEFAULT_BACKDATE_MS = 120_000;
-
 /** An SVID that would live shorter than this, and shorter than half of what the policy grants, is not issued. */
 const USEFUL_MS = 60_000;
 
