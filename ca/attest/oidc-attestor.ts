@@ -115,18 +115,18 @@ export class OidcAttestor implements Attestor {
 
   #verify(read: ReadToken, trusted: TrustedIssuer, key: JwsKey, digest: string): Verified {
     const { claims } = verifyWith(read, key);
+    this.#recheck({ trusted, claims }, digest);
     const verified = {
       trusted,
       key,
       claims: usableClaims(claims),
       instance: workloadInstanceOf(claims, trusted.cluster, trusted.unbound),
     };
-    this.#recheck(verified, digest);
     this.#known.put(digest, verified);
     return verified;
   }
 
-  #recheck({ trusted, claims }: Verified, digest: string): void {
+  #recheck({ trusted, claims }: Pick<Verified, 'trusted' | 'claims'>, digest: string): void {
     const { clock, leewayMs } = this.#options;
     try {
       checkClaims(claims, { audience: trusted.audience, leewayMs, nowMs: clock.now() });

@@ -101,6 +101,16 @@ describe('OidcAttestor', () => {
     await expectRejection('token_audience_mismatch', attest(east.token({ audiences: ['kedge-west'] })));
   });
 
+  it('looks at the audience before the pod: a token for somebody else is no token without a pod', async (t) => {
+    const cluster = await fakeCluster(t);
+    const { attest } = attestorOf(cluster, trusted(cluster));
+    const request = { namespace: 'rec', serviceAccount: 'web', audiences: ['vault'] };
+    await expectRejection(
+      'token_audience_mismatch',
+      attest(cluster.tokens.mint(cluster.fake.store, request)),
+    );
+  });
+
   it('takes the tokens of one cluster while the keys of another cannot be had', async (t) => {
     const [east, west] = [await fakeCluster(t), await fakeCluster(t)];
     await west.fake.close();
