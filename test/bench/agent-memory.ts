@@ -81,10 +81,10 @@ const FEEDS: readonly FeedUnderTest[] = [
  * expire. Resolves with the first message.
  */
 async function held(client: HeldClient, open: () => () => Promise<unknown>): Promise<HeldClient> {
-  let closed = false;
+  const reader = { isClosed: false };
   const first = Promise.withResolvers<void>();
   const read = async (): Promise<void> => {
-    while (!closed) {
+    while (!reader.isClosed) {
       try {
         for (const next = open(); ; first.resolve()) await next();
       } catch {
@@ -96,7 +96,7 @@ async function held(client: HeldClient, open: () => () => Promise<unknown>): Pro
   await first.promise;
   return {
     close: () => {
-      closed = true;
+      reader.isClosed = true;
       client.close();
     },
   };

@@ -188,8 +188,13 @@ describe('attestation on a real API server', { skip: clusterSkip }, () => {
       attestorConformance(async () => {
         const one = await workload(cluster());
         const tokens = await conformanceTokens(cluster(), one);
-        const { attestor, close } = await attestation(await location());
-        return { attestor, instance: one.instance('main'), token: (kind) => tokens[kind], close };
+        const opened = await attestation(await location());
+        return {
+          attestor: opened.attestor,
+          instance: one.instance('main'),
+          token: (kind) => tokens[kind],
+          close: () => opened.close(),
+        };
       });
     });
   }

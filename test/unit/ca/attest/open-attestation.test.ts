@@ -76,12 +76,12 @@ describe('openAttestation', () => {
     const { open, fake, clock, asked, metric, token } = await cluster(t, BY_REVIEW);
     for (let i = 0; i < 1_000; i += 1) fake.next(ACCESS, { kind: 'answer', status: 503, body: '' });
     const opening = open();
-    let isOpen = false;
+    const progress = { isOpen: false };
     void opening.then(() => {
-      isOpen = true;
+      progress.isOpen = true;
     });
     const startMs = clock.monotonic();
-    while (!isOpen) {
+    while (!progress.isOpen) {
       await clock.advance(100);
       assert.ok(clock.monotonic() - startMs < 40_000, 'it waits for ever');
     }
@@ -104,11 +104,12 @@ describe('openAttestation', () => {
 
   it('attests by keys, needs no rule for it, and stops fetching when it is closed', async (t) => {
     const { open, asked, token, fake, clock, metric } = await cluster(t, BY_KEYS);
-    const { attestor, close } = await open();
+    const opened = await open();
+    const { attestor } = opened;
     assert.equal((await attestor.attest(token(), PEER, never)).cluster, 'east');
     assert.equal(asked(), 0);
     assert.equal(metric('kedge_attestation_available'), 'kedge_attestation_available 1');
-    await close();
+    await opened.close();
     const fetches = fake.seen.length;
     await clock.advance(3_600_000);
     assert.equal(fake.seen.length, fetches);

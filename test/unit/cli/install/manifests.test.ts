@@ -83,9 +83,10 @@ describe('kedge install', () => {
   });
 
   it('starts no CA again that waits for its trust state to be mended, and sends it no agents', () => {
-    const deployment = objectsOf().find(({ kind }) => kind === 'Deployment');
-    const { containers } = (deployment?.['spec'] as { template: { spec: { containers: Probed[] } } }).template
-      .spec;
+    const { spec } = one('Deployment') as unknown as {
+      spec: { template: { spec: { containers: Probed[] } } };
+    };
+    const { containers } = spec.template.spec;
     const paths = containers.map(({ startupProbe, livenessProbe, readinessProbe }) =>
       [startupProbe, livenessProbe, readinessProbe].map(({ httpGet }) => httpGet.path),
     );
