@@ -1,9 +1,17 @@
-import { findPeer } from '../../scripts/peer-folder.ts';
+import { spawnSync } from 'node:child_process';
+import { findPeer, peerEnvironment } from '../../scripts/peer-folder.ts';
 import type { ContainerImage } from './container-image.ts';
 
 /** For `skip` of what runs containers: false, or why there are none. */
-export const containerSkip =
-  findPeer('bwrap') === null ? 'no bubblewrap on this machine: npm run peers gets it from Debian' : false;
+export const containerSkip = whyNoContainers();
+
+function whyNoContainers(): string | false {
+  const bubblewrap = findPeer('bwrap');
+  if (bubblewrap === null) return 'no bubblewrap on this machine: npm run peers gets it from Debian';
+  const env = { ...process.env, ...peerEnvironment('bwrap') };
+  const tried = spawnSync(bubblewrap, ['--unshare-user', '--ro-bind', '/', '/', 'true'], { env });
+  return tried.status === 0 ? false : 'this machine gives bubblewrap no user name space';
+}
 
 /** A container of a pod, as its spec has it. */
 export interface ContainerSpec {
