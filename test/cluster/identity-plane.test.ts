@@ -23,10 +23,13 @@ import { suiteLifetime } from '../support/suite-lifetime.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const REPLICAS = 3;
-/** Renewals begin at half of it. */
-const TTL_SECONDS = 90;
+const AGENTS = 50;
+/** Renewals begin at half of it, and may fail for a third of it before somebody is without an SVID. */
+const TTL_SECONDS = 150;
 /** A token that was good stays so for the API server for some 10 s. */
 const TOKEN_CACHE_MS = 10_000;
+/** Pods that start at once. */
+const AT_ONCE = 4;
 const NAMESPACE = 'shop';
 
 const skip = [controllersSkip, containerSkip, haproxySkip].find((reason) => reason !== false) ?? false;
@@ -63,6 +66,8 @@ describe('an identity plane in a cluster', { skip }, () => {
     suite.after(() => client.close());
     return client;
   };
+  const renewals = (pods: readonly RunningPod[]): number =>
+    pods.reduce((sum, pod) => sum + pod.agent.events('svid.issued').length, 0);
   /** Nothing has failed, nobody was without an SVID, and each SVID is of the pod that it was issued to. */
   const assertAllWell = (): void => {
     assert.equal(load.failures.length, 0, load.failures.slice(0, 5).join('\n'));
@@ -188,6 +193,54 @@ describe('an identity plane in a cluster', { skip }, () => {
     assert.equal((await refusalFrom(issue(client, other))).code, 'token_audience_mismatch');
     const unbound = await plane.cluster.tokenFor(NAMESPACE, { serviceAccount: 'web' });
     assert.equal((await refusalFrom(issue(client, unbound))).code, 'token_not_bound_to_pod');
+  });
+
+  it('carries on while the API server is away for longer than its token cache, and after it', async (t) => {
+    const before = meshed.map((pod) => renewals([pod]));
+    await plane.cluster.stopApiServer();
+    await delay(2 * TOKEN_CACHE_MS);
+    await plane.cluster.startApiServer();
+    const renewed = (): boolean => meshed.every((pod, index) => renewals([pod]) > (before[index] ?? 0) + 1);
+    await until('both have renewed since', renewed, 240_000);
+    assertAllWell();
+    t.diagnostic(`${load.requests} requests so far, ${load.failures.length} failed`);
+  });
+
+  it(`loses nothing when each of ${REPLICAS} replicas is killed in turn while ${AGENTS} agents renew`, async (t) => {
+    const pods: RunningPod[] = [];
+    for (let index = 0; index < AGENTS; index += 1) {
+      const serviceAccount = `account-${index % 5}`;
+      if (index < 5) await plane.cluster.createServiceAccount(NAMESPACE, serviceAccount);
+      pods.push(await createWorkload(serviceAccount, plainPod(`agent-${index}`, serviceAccount)));
+    }
+    const waiting = [...pods];
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async () => {
+        for (let pod = waiting.pop(); pod !== undefined; pod = waiting.pop()) await pod.start();
+      }),
+    );
+    for (const replica of plane.replicas) {
+      const before = renewals(pods);
+      await plane.killReplica(replica);
+      await until(`renewals without ${replica.name}`, () => renewals(pods) >= before + AGENTS / 2, 180_000);
+      await plane.restartReplica(replica);
+    }
+    const before = renewals(pods);
+    await until('everybody renews with all of them', () => renewals(pods) >= before + AGENTS, 180_000);
+    await load.stop();
+    assertAllWell();
+    const issued = plane.issued().filter(({ api }) => api !== 'internal');
+    assert.equal(
+      new Set(issued.map(({ serial }) => serial)).size,
+      issued.length,
+      'a serial number was used twice',
+    );
+    assert.ok(issued.length >= renewals(meshed), 'an SVID reached an agent that is on no audit log');
+    t.diagnostic(
+      `${load.requests} requests, ${load.failures.length} failed; ${issued.length} SVIDs issued to ` +
+        `${new Set(issued.map(({ pod_uid }) => pod_uid)).size} pods, 0 to the wrong identity; ` +
+        `${renewals(pods)} to ${AGENTS} agents`,
+    );
   });
 
   /** A workload that answers with the serial number of the SVID that its proxy saw. Gives its port. */
