@@ -24,8 +24,11 @@ import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const REPLICAS = 3;
 const AGENTS = 50;
+/** Seven minutes more than CI has yet: for `skip` of what takes them. */
+const longSkip =
+  process.env['KEDGE_TEST_LONG'] === 'true' ? false : 'takes seven minutes: KEDGE_TEST_LONG=true runs it';
 /** Renewals begin at half of it, and may fail for a third of it before somebody is without an SVID. */
-const TTL_SECONDS = 150;
+const TTL_SECONDS = longSkip === false ? 150 : 90;
 /** A token that was good stays so for the API server for some 10 s. */
 const TOKEN_CACHE_MS = 10_000;
 /** Pods that start at once. */
@@ -195,7 +198,9 @@ describe('an identity plane in a cluster', { skip }, () => {
     assert.equal((await refusalFrom(issue(client, unbound))).code, 'token_not_bound_to_pod');
   });
 
-  it('carries on while the API server is away for longer than its token cache, and after it', async (t) => {
+  it('carries on while the API server is away for longer than its token cache, and after it', {
+    skip: longSkip,
+  }, async (t) => {
     const before = meshed.map((pod) => renewals([pod]));
     await plane.cluster.stopApiServer();
     await delay(2 * TOKEN_CACHE_MS);
@@ -206,7 +211,9 @@ describe('an identity plane in a cluster', { skip }, () => {
     t.diagnostic(`${load.requests} requests so far, ${load.failures.length} failed`);
   });
 
-  it(`loses nothing when each of ${REPLICAS} replicas is killed in turn while ${AGENTS} agents renew`, async (t) => {
+  it(`loses nothing when each of ${REPLICAS} replicas is killed in turn while ${AGENTS} agents renew`, {
+    skip: longSkip,
+  }, async (t) => {
     const pods: RunningPod[] = [];
     for (let index = 0; index < AGENTS; index += 1) {
       const serviceAccount = `account-${index % 5}`;
