@@ -40,6 +40,8 @@ export class RunningHaproxy {
   readonly #folder: string;
   #process: ChildProcess | null = null;
   #output = '';
+  /** By processes that were replaced. */
+  #droppedBefore = 0;
 
   /** Writes the configuration and starts. Rejects with HAProxy's own words when it does not come up. */
   static async start(t: Pick<TestContext, 'after'>, options: HaproxyOptions): Promise<RunningHaproxy> {
@@ -61,6 +63,16 @@ export class RunningHaproxy {
     return this.#output;
   }
 
+  /**
+   * Log lines that it could not write since nobody read fast enough, replaced processes included: it waits for no
+   * reader (`DroppedLogs` of `show info`).
+   */
+  async droppedLogLines(): Promise<number> {
+    const dropped = /^DroppedLogs: (\d+)$/m.exec(await this.ask('show info'))?.[1];
+    if (dropped === undefined) throw new Error('HAProxy does not say how many log lines it dropped');
+    return this.#droppedBefore + Number(dropped);
+  }
+
   get pid(): number {
     return this.#process?.pid ?? 0;
   }
@@ -76,6 +88,7 @@ export class RunningHaproxy {
     const old = this.#process;
     if (old === null) throw new Error('HAProxy does not run');
     const exited = once(old, 'exit');
+    this.#droppedBefore = await this.droppedLogLines();
     await this.#spawn(['-x', this.socketPath, '-sf', String(old.pid)]);
     await exited;
   }

@@ -147,6 +147,13 @@ export class ProxiedPair {
     };
   }
 
+  /** Whether the log of each proxy holds every request that was answered, but for the lines that it says it dropped. */
+  async isLogged(): Promise<boolean> {
+    const { requests, served } = this.counts;
+    const unlogged = await Promise.all(this.workloads.map(({ sidecar }) => sidecar.unlogged()));
+    return served.every((count, index) => count + (unlogged[index] ?? 0) >= requests);
+  }
+
   /** How many SVIDs of the client the server's proxy has seen. */
   get clientSvidsSeen(): number {
     return this.#load.answers.size;

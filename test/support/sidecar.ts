@@ -27,6 +27,8 @@ export interface Sidecar {
   replace(): Promise<void>;
   /** Requests that it has served, by its own log. */
   served(): number;
+  /** Lines that its log lacks, by its own count. */
+  unlogged(): Promise<number>;
   /** What its own log says that should not be there. */
   complaints(): readonly string[];
 }
@@ -42,6 +44,7 @@ function nginxSidecar(t: Pick<TestContext, 'after'>, folder: string, role: Sidec
     start: () => nginx.start(),
     replace: () => nginx.replace(),
     served: () => nginx.accessLog().length,
+    unlogged: () => Promise.resolve(0),
     complaints: () => [
       ...nginxErrors(nginx.errorLog()).filter((line) => !isSentAgain(line)),
       ...nginx.accessLog().filter((line) => !/" 200 /.test(line)),
@@ -121,6 +124,7 @@ backend peer
       await haproxy?.replace();
     },
     served: () => requestLines(haproxy).length,
+    unlogged: async () => (await haproxy?.droppedLogLines()) ?? 0,
     complaints: () => [
       ...requestLines(haproxy).filter((line) => !/ 200 /.test(line)),
       ...lines(haproxy).filter((line) => /SSL handshake failure|\[ALERT\]/.test(line)),
