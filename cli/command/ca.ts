@@ -1,4 +1,5 @@
-import { CONFIG_KEYS, type ConfigKey } from '../../ca/config-keys.ts';
+import type { ConfigKey } from '../../ca/config-key.ts';
+import { CONFIG_KEYS } from '../../ca/config-keys.ts';
 import { jsonLog } from '../../host/log.ts';
 import type { Arguments } from '../arguments.ts';
 import type { Command, OptionSpec } from '../command.ts';

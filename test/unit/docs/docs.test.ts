@@ -16,7 +16,8 @@ import { registerAttestationMetrics } from '../../../ca/attest/attestation-metri
 import { registerKubernetesMetrics } from '../../../ca/kubernetes/kubernetes-metrics.ts';
 import { registerCaMetrics } from '../../../ca/ca-metrics.ts';
 import { configOf } from '../../../ca/config.ts';
-import { CONFIG_KEYS, ISSUER_KEYS } from '../../../ca/config-keys.ts';
+import { ISSUER_KEYS } from '../../../ca/attest/issuer-config-keys.ts';
+import { CONFIG_KEYS } from '../../../ca/config-keys.ts';
 import { readSettings } from '../../../ca/config-schema.ts';
 import { ANNOTATIONS } from '../../../ca/inject/annotations.ts';
 import { registerDistributionMetrics } from '../../../ca/distribution/distribution-metrics.ts';
