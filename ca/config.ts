@@ -22,6 +22,7 @@ import {
 import { injectionSettings, type WebhookSettings, webhookSettings } from './inject/injection-config.ts';
 import type { InjectionSettings } from './inject/injection-settings.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+import { SEALING_KEY_SECRET, TRUST_STATE_SECRET } from './kubernetes/cluster-names.ts';
 import { DEFAULT_KUBERNETES_SETTINGS, type KubernetesSettings } from './kubernetes/kubernetes-settings.ts';
 
 /** Everything that a CA is configured by. Deeply frozen. Times are milliseconds, paths absolute. */
@@ -154,7 +155,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     policyFile: settings.policy?.file === undefined ? null : resolve(folder, settings.policy.file),
     store:
       settings.store?.kind === 'kubernetes'
-        ? { kind: 'kubernetes', secret: settings.store.secret ?? 'kedge-trust-state' }
+        ? { kind: 'kubernetes', secret: settings.store.secret ?? TRUST_STATE_SECRET }
         : { kind: 'sqlite' },
     sealingKey: sealingKeyOf(settings, folder, dataFolder),
     replica: settings.fleet?.replica ?? hostname(),
@@ -186,7 +187,7 @@ function sealingKeyOf(
     return { kind: 'file', path: resolve(folder, keys.sealingKeyFile), mayCreate: !isShared };
   }
   return isShared
-    ? { kind: 'secret', name: keys.sealingKeySecret ?? 'kedge-sealing-key' }
+    ? { kind: 'secret', name: keys.sealingKeySecret ?? SEALING_KEY_SECRET }
     : { kind: 'file', path: join(dataFolder, 'sealing-key'), mayCreate: true };
 }
 

@@ -1,6 +1,8 @@
 import { formatBundleDocument, parseBundleDocument } from '../../pki/bundle-document.ts';
 import { encodePem } from '../../pki/pem.ts';
 import type { BundleView } from '../authority/trust-view.ts';
+import { membersOf } from '../kubernetes/api-answer.ts';
+import { BUNDLE_PEM_KEY, MANAGED_BY, OWN_LABELS, TRUST_BUNDLE_NAME } from '../kubernetes/cluster-names.ts';
 import type { KubernetesObject, ObjectDraft } from '../kubernetes/objects.ts';
 
 /*
@@ -8,23 +10,13 @@ import type { KubernetesObject, ObjectDraft } from '../kubernetes/objects.ts';
  * there. Pure.
  */
 
-/** The ConfigMap in every meshed namespace, and the ClusterTrustBundle. */
-export const TRUST_BUNDLE_NAME = 'kedge-trust-bundle';
-/** Its key with the trust anchors as PEM: what agents start from. */
-export const BUNDLE_PEM_KEY = 'bundle.pem';
-/** Its key with the SPIFFE bundle document: the same anchors, with the sequence. */
+/** The key of the ConfigMap with the SPIFFE bundle document: the same anchors, with the sequence. */
 export const BUNDLE_DOCUMENT_KEY = 'bundle.json';
-/** The label, and annotation, that asks for the agent: on a namespace, or on a pod. */
-export const INJECT_KEY = 'kedge.io/inject';
-/** Its value that asks. */
-export const INJECT_ENABLED = 'enabled';
 /** The annotation that names the trust domain of a bundle. */
 export const TRUST_DOMAIN_ANNOTATION = 'kedge.io/trust-domain';
 
 /** The annotation with the sequence of the bundle in a ClusterTrustBundle, which has no other place for it. */
 const SEQUENCE_ANNOTATION = 'kedge.io/bundle-sequence';
-const MANAGED_BY = 'app.kubernetes.io/managed-by';
-const LABELS = { [MANAGED_BY]: 'kedge', 'app.kubernetes.io/name': 'kedge' } as const;
 
 /** The trust bundle in the forms in which it is published. */
 export interface PublishedBundle {
@@ -87,10 +79,10 @@ export type BundleVerdict =
 export function judgeConfigMap(existing: KubernetesObject | null, bundle: PublishedBundle): BundleVerdict {
   if (existing === null) return 'missing';
   if (!isOurs(existing, bundle)) return 'foreign';
-  const data = record(existing['data']);
+  const data = membersOf(existing['data']);
   const want = dataOf(bundle);
   const sameKeys = Object.keys(data).toSorted().join() === Object.keys(want).toSorted().join();
-  const binary = Object.keys(record(existing['binaryData'])).length > 0;
+  const binary = Object.keys(membersOf(existing['binaryData'])).length > 0;
   if (sameKeys && !binary && Object.entries(want).every(([key, value]) => data[key] === value))
     return 'current';
   if (!sameKeys || binary) return 'edited';
@@ -105,7 +97,7 @@ export function judgeClusterTrustBundle(
   if (existing === null) return 'missing';
   if (!isOurs(existing, bundle)) return 'foreign';
   const sequence = existing.metadata.annotations?.[SEQUENCE_ANNOTATION] ?? '';
-  const holdsOurs = record(existing['spec'])['trustBundle'] === bundle.pem;
+  const holdsOurs = membersOf(existing['spec'])['trustBundle'] === bundle.pem;
   if (!/^[1-9]\d{0,15}$/.test(sequence) || sequence === String(bundle.sequence)) {
     return holdsOurs && sequence !== '' ? 'current' : 'edited';
   }
@@ -147,7 +139,7 @@ function metadataOf(
   return {
     ...place,
     name: TRUST_BUNDLE_NAME,
-    labels: { ...labels, ...LABELS },
+    labels: { ...labels, ...OWN_LABELS },
     annotations: { ...annotations, [TRUST_DOMAIN_ANNOTATION]: trustDomain },
     ...(resourceVersion === undefined ? {} : { resourceVersion }),
   };
@@ -155,10 +147,4 @@ function metadataOf(
 
 function dataOf({ pem, document }: PublishedBundle): Readonly<Record<string, string>> {
   return { [BUNDLE_PEM_KEY]: pem, [BUNDLE_DOCUMENT_KEY]: document };
-}
-
-function record(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Readonly<Record<string, unknown>>)
-    : {};
 }

@@ -4,15 +4,11 @@ import { errorFields, type Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
 import { Wakeup } from '../../host/wakeup.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
+import { TRUST_BUNDLE_NAME } from '../kubernetes/cluster-names.ts';
 import type { EventRecorder } from '../kubernetes/event-recorder.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import type { KubernetesObject, ResourceType } from '../kubernetes/objects.ts';
-import {
-  clusterTrustBundle,
-  judgeClusterTrustBundle,
-  type PublishedBundle,
-  TRUST_BUNDLE_NAME,
-} from './bundle-objects.ts';
+import { clusterTrustBundle, judgeClusterTrustBundle, type PublishedBundle } from './bundle-objects.ts';
 import type { BundleAction, DistributionMetrics } from './distribution-metrics.ts';
 
 /** What a {@link ClusterBundle} is made of. */

@@ -4,19 +4,12 @@ import { errorFields, type Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
 import { Wakeup } from '../../host/wakeup.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
+import { INJECT_ENABLED, INJECT_KEY, TRUST_BUNDLE_NAME } from '../kubernetes/cluster-names.ts';
 import type { EventRecorder } from '../kubernetes/event-recorder.ts';
 import { Informer } from '../kubernetes/informer.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import { CONFIG_MAP, type KubernetesObject, NAMESPACE } from '../kubernetes/objects.ts';
-import {
-  bundleConfigMap,
-  INJECT_ENABLED,
-  INJECT_KEY,
-  isImmutable,
-  judgeConfigMap,
-  type PublishedBundle,
-  TRUST_BUNDLE_NAME,
-} from './bundle-objects.ts';
+import { bundleConfigMap, isImmutable, judgeConfigMap, type PublishedBundle } from './bundle-objects.ts';
 import type { BundleAction, DistributionMetrics, NamespaceCounts } from './distribution-metrics.ts';
 
 /** What {@link NamespaceBundles} is made of. */

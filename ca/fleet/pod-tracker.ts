@@ -2,11 +2,12 @@ import type { Clock } from '../../host/clock.ts';
 import type { Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
+import { INJECTED_SELECTOR } from '../kubernetes/cluster-names.ts';
 import { Informer } from '../kubernetes/informer.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import { POD } from '../kubernetes/objects.ts';
 import type { PodSighting } from './fleet-join.ts';
-import { INJECTED_SELECTOR, readWorkloadPod, type WorkloadPod } from './workload-pod.ts';
+import { readWorkloadPod, type WorkloadPod } from './workload-pod.ts';
 
 /** What a {@link PodTracker} is made of. */
 export interface PodTrackerOptions {

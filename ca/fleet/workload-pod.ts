@@ -1,9 +1,5 @@
+import { membersOf } from '../kubernetes/api-answer.ts';
 import type { KubernetesObject } from '../kubernetes/objects.ts';
-
-/** The label that injection puts on a pod which carries the agent. */
-export const INJECTED_LABEL = 'kedge.io/injected';
-/** Selects the pods that carry the agent. */
-export const INJECTED_SELECTOR = `${INJECTED_LABEL}=true`;
 
 /** A pod that carries the agent, as far as the fleet needs it. */
 export interface WorkloadPod {
@@ -40,7 +36,6 @@ export function readWorkloadPod({ metadata, spec, status }: KubernetesObject): W
 }
 
 function member(value: unknown, name: string): string | undefined {
-  if (typeof value !== 'object' || value === null) return undefined;
-  const found = (value as Readonly<Record<string, unknown>>)[name];
+  const found = membersOf(value)[name];
   return typeof found === 'string' ? found : undefined;
 }

@@ -1,4 +1,5 @@
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { INJECT_KEY } from '../kubernetes/cluster-names.ts';
 import {
   ADDRESS,
   IMAGE,
@@ -13,7 +14,6 @@ import {
 import {
   AGENT_LOG_LEVELS,
   IMAGE_PULL_POLICIES,
-  INJECT_KEY,
   SIDECAR_MODES,
   STATUS_ANNOTATION,
 } from './injection-settings.ts';

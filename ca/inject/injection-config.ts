@@ -1,5 +1,6 @@
 import { KEDGE_VERSION } from '../../host/version.ts';
 import type { CaSettings, ListenAddress } from '../config-settings.ts';
+import { BUNDLE_PEM_KEY, TRUST_BUNDLE_NAME } from '../kubernetes/cluster-names.ts';
 import type { InjectionSettings } from './injection-settings.ts';
 import {
   type FailurePolicy,
@@ -21,8 +22,6 @@ export interface WebhookSettings {
   readonly timeoutMs: number;
 }
 
-/** The name that trust distribution gives the ConfigMap, and the ClusterTrustBundle, with the trust bundle. */
-const TRUST_BUNDLE = 'kedge-trust-bundle';
 const DEFAULT_NAMESPACE = 'kedge';
 const DEFAULT_SERVICE = 'kedge-ca';
 const HTTP_PORT = 15_940;
@@ -75,8 +74,8 @@ export function injectionSettings({
     tokenTtlSeconds: (injection.tokenTtl ?? 3_600_000) / 1_000,
     bundle:
       injection.clusterTrustBundle === true
-        ? { kind: 'cluster-trust-bundle', name: TRUST_BUNDLE }
-        : { kind: 'config-map', name: TRUST_BUNDLE, key: 'bundle.pem' },
+        ? { kind: 'cluster-trust-bundle', name: TRUST_BUNDLE_NAME }
+        : { kind: 'config-map', name: TRUST_BUNDLE_NAME, key: BUNDLE_PEM_KEY },
     image: injection.image ?? `kedge:${KEDGE_VERSION}`,
     imagePullPolicy: injection.imagePullPolicy ?? 'IfNotPresent',
     sidecar: injection.sidecar ?? 'auto',

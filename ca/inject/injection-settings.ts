@@ -63,9 +63,5 @@ export const AGENT_PROGRAM: readonly string[] = [
 
 /** Names of the injected things. All are Kedge's own; a pod that has one of them already is refused. */
 export const AGENT_CONTAINER = 'kedge-agent';
-/** The label that says whether a namespace or a pod is meshed; on pods an annotation of that name is read too. */
-export const INJECT_KEY = 'kedge.io/inject';
-/** The label that every injected pod carries, with the value `true`. */
-export const INJECTED_LABEL = 'kedge.io/injected';
 /** The annotation that says what was injected, as JSON. */
 export const STATUS_ANNOTATION = 'kedge.io/status';

@@ -1,12 +1,12 @@
 import { KEDGE_VERSION } from '../../host/version.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { INJECTED_LABEL } from '../kubernetes/cluster-names.ts';
 import { agentContainer } from './agent-container.ts';
 import { type AnnotationValues, injectValueOf, readAnnotations } from './annotations.ts';
 import type { ClusterCapabilities } from './cluster-capabilities.ts';
 import { Draft, type Edit } from './edit.ts';
 import {
   AGENT_CONTAINER,
-  INJECTED_LABEL,
   type InjectionSettings,
   type SidecarMode,
   STATUS_ANNOTATION,

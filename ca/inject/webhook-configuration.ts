@@ -1,4 +1,5 @@
-import { INJECT_KEY, SYSTEM_NAMESPACES } from './injection-settings.ts';
+import { INJECT_KEY } from '../kubernetes/cluster-names.ts';
+import { SYSTEM_NAMESPACES } from './injection-settings.ts';
 import type { Json, JsonMap } from './json.ts';
 
 /** What becomes of a new pod in a meshed namespace while the webhook cannot be reached. */

@@ -21,6 +21,11 @@ export function parseJson(body: Uint8Array, what: string): unknown {
 /** A JSON object with its own members. */
 export type JsonMembers = Readonly<Record<string, unknown>>;
 
+/** The members of a JSON value; none where it is no object. */
+export function membersOf(value: unknown): JsonMembers {
+  return isJsonObject(value) ? value : {};
+}
+
 /** Whether a JSON value is an object. */
 export function isJsonObject(value: unknown): value is JsonMembers {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { membersOf } from '../kubernetes/api-answer.ts';
+import { MANAGED_BY, OWN_LABELS } from '../kubernetes/cluster-names.ts';
 import type { Version, VersionedDocument } from './trust-store.ts';
 
 /**
@@ -12,10 +14,6 @@ import type { Version, VersionedDocument } from './trust-store.ts';
 
 /** The type of the Secret. It cannot be changed once the Secret exists (core/v1 Secret, `type`). */
 export const TRUST_SECRET_TYPE = 'kedge.io/trust-state';
-/** Who is in charge of an object (Kubernetes' recommended labels). */
-export const MANAGED_BY = 'app.kubernetes.io/managed-by';
-/** The labels of everything that the CA makes in its own namespace. */
-export const OWN_LABELS = { [MANAGED_BY]: 'kedge', 'app.kubernetes.io/name': 'kedge' } as const;
 
 /** Version of the layout of the Secret's data. */
 const LAYOUT = 1;
@@ -68,16 +66,16 @@ export function trustSecret(
  * off; `store_newer_version` for one of a newer Kedge.
  */
 export function readTrustSecret(object: unknown, where: ObjectName): VersionedDocument {
-  const secret = record(object);
-  const metadata = record(secret?.['metadata']);
+  const secret = membersOf(object);
+  const metadata = membersOf(secret['metadata']);
   const name = secretText(where);
-  if (secret?.['type'] !== TRUST_SECRET_TYPE || record(metadata?.['labels'])?.[MANAGED_BY] !== 'kedge') {
+  if (secret['type'] !== TRUST_SECRET_TYPE || membersOf(metadata['labels'])[MANAGED_BY] !== 'kedge') {
     throw new KedgeError('store_corrupt', `${name} is there, but is not a trust state of Kedge`, {
-      hint: `its type must be ${TRUST_SECRET_TYPE} and its label ${MANAGED_BY} kedge; it was not changed: name another one in store.kubernetes.name, or move it out of the way`,
+      hint: `its type must be ${TRUST_SECRET_TYPE} and its label ${MANAGED_BY} kedge; it was not changed: name another one in store.secret, or move it out of the way`,
     });
   }
-  const data = record(secret['data']);
-  const layout = text(data?.['layout']);
+  const data = membersOf(secret['data']);
+  const layout = text(data['layout']);
   if (layout !== null && /^\d{1,9}$/.test(layout) && Number(layout) > LAYOUT) {
     throw new KedgeError(
       'store_newer_version',
@@ -87,12 +85,12 @@ export function readTrustSecret(object: unknown, where: ObjectName): VersionedDo
       },
     );
   }
-  const document = bytes(data?.['document']);
-  const tag = text(data?.['tag']) ?? '';
+  const document = bytes(data['document']);
+  const tag = text(data['tag']) ?? '';
   if (layout !== String(LAYOUT) || document === null || !TAG.test(tag)) {
     throw damaged(name, 'a key of its data is missing or not in the form that Kedge writes');
   }
-  if (text(data?.['sha256']) !== sha256(document))
+  if (text(data['sha256']) !== sha256(document))
     throw damaged(name, 'the document differs from its checksum');
   const version = versionOf(object, tag);
   if (version === null) throw damaged(name, 'it has no uid or resourceVersion');
@@ -133,19 +131,13 @@ function formatVersion({ uid, tag, resourceVersion }: SecretVersion): Version {
 }
 
 function versionOf(object: unknown, tag: string): SecretVersion | null {
-  const metadata = record(record(object)?.['metadata']);
-  const { uid, resourceVersion } = metadata ?? {};
+  const metadata = membersOf(membersOf(object)['metadata']);
+  const { uid, resourceVersion } = metadata;
   return typeof uid === 'string' &&
     typeof resourceVersion === 'string' &&
     UID.test(uid) &&
     RESOURCE_VERSION.test(resourceVersion)
     ? { uid, tag, resourceVersion }
-    : null;
-}
-
-function record(value: unknown): Readonly<Record<string, unknown>> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Readonly<Record<string, unknown>>)
     : null;
 }
 

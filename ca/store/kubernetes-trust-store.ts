@@ -4,13 +4,13 @@ import type { Log } from '../../host/log.ts';
 import { type Random, systemRandom } from '../../host/random.ts';
 import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
+import { OWN_LABELS } from '../kubernetes/cluster-names.ts';
 import type { EventRecorder } from '../kubernetes/event-recorder.ts';
 import type { KubernetesApi, WatchEvent } from '../kubernetes/kubernetes-api.ts';
 import { CONFIG_MAP, type KubernetesObject, SECRET } from '../kubernetes/objects.ts';
 import { kubernetesStoreError } from './kubernetes-store-error.ts';
 import {
   type ObjectName,
-  OWN_LABELS,
   parseSecretVersion,
   readTrustSecret,
   RESTORE_SECRET_HINT,

@@ -1,8 +1,9 @@
 import { isKedgeError } from '../../pki/kedge-error.ts';
 import type { ClusterCapabilities } from '../inject/cluster-capabilities.ts';
 import { type Injection, injectPod } from '../inject/injection.ts';
-import { INJECT_KEY, type InjectionSettings } from '../inject/injection-settings.ts';
+import { type InjectionSettings } from '../inject/injection-settings.ts';
 import { member } from '../inject/json.ts';
+import { INJECT_KEY } from '../kubernetes/cluster-names.ts';
 import type { AdmissionAnswer, AdmissionRequest } from './admission-review.ts';
 
 /** How an admission ends, as its metric names it. */

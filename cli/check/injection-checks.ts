@@ -1,5 +1,6 @@
-import { AGENT_CONTAINER, INJECTED_LABEL } from '../../ca/inject/injection-settings.ts';
+import { AGENT_CONTAINER } from '../../ca/inject/injection-settings.ts';
 import { WEBHOOK_CONFIGURATION_NAME } from '../../ca/inject/webhook-configuration.ts';
+import { INJECTED_LABEL, INJECTED_SELECTOR } from '../../ca/kubernetes/cluster-names.ts';
 import { CONFIG_MAP, POD } from '../../ca/kubernetes/objects.ts';
 import { KedgeError, isKedgeError } from '../../pki/kedge-error.ts';
 import { decodePem } from '../../pki/pem.ts';
@@ -150,7 +151,7 @@ async function meshedPods(
 }
 
 async function injectedPods({ api, signal }: CheckContext): Promise<readonly Pod[]> {
-  const { items } = await api.list(POD, { labelSelector: `${INJECTED_LABEL}=true`, signal });
+  const { items } = await api.list(POD, { labelSelector: INJECTED_SELECTOR, signal });
   return items.filter(isLive);
 }
 

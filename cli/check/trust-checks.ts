@@ -1,9 +1,10 @@
+import { BUNDLE_DOCUMENT_KEY } from '../../ca/distribution/bundle-objects.ts';
 import {
-  BUNDLE_DOCUMENT_KEY,
   BUNDLE_PEM_KEY,
+  INJECT_ENABLED,
+  INJECT_KEY,
   TRUST_BUNDLE_NAME,
-} from '../../ca/distribution/bundle-objects.ts';
-import { INJECT_KEY } from '../../ca/inject/injection-settings.ts';
+} from '../../ca/kubernetes/cluster-names.ts';
 import { CONFIG_MAP, type KubernetesObject, NAMESPACE } from '../../ca/kubernetes/objects.ts';
 import { type BundleDocument, parseBundleDocument } from '../../pki/bundle-document.ts';
 import { describeCertificate } from '../../pki/inspect.ts';
@@ -45,7 +46,7 @@ export const TRUST_CHECKS: readonly Check[] = [
 
 /** Names of the namespaces that ask for the agent. */
 export async function meshedNamespaces({ api, signal }: CheckContext): Promise<readonly string[]> {
-  const { items } = await api.list(NAMESPACE, { labelSelector: `${INJECT_KEY}=enabled`, signal });
+  const { items } = await api.list(NAMESPACE, { labelSelector: `${INJECT_KEY}=${INJECT_ENABLED}`, signal });
   return items.map(({ metadata }) => metadata.name).toSorted();
 }
 

@@ -1,5 +1,6 @@
+import { INJECTED_LABEL } from '../../ca/kubernetes/cluster-names.ts';
 import { POD } from '../../ca/kubernetes/objects.ts';
-import { AGENT_CONTAINER, INJECTED_LABEL } from '../../ca/inject/injection-settings.ts';
+import { AGENT_CONTAINER } from '../../ca/inject/injection-settings.ts';
 import { describeCertificate } from '../../pki/inspect.ts';
 import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
 import { verifyX509Svid } from '../../pki/x509-svid-verify.ts';

@@ -1,4 +1,4 @@
-import { INJECT_KEY } from '../../ca/inject/injection-settings.ts';
+import { INJECT_KEY } from '../../ca/kubernetes/cluster-names.ts';
 import { CA_SELECTOR, INSTALL_NAMES, INSTALL_PORTS, INSTALLED_LABELS } from './install-names.ts';
 import type { InstallValues } from './install-values.ts';
 import type { KubernetesObject } from './kubernetes-object.ts';

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { configurationOptions, webhookSettings } from '../../ca/inject/injection-config.ts';
-import { INJECT_KEY } from '../../ca/inject/injection-settings.ts';
 import { mutatingWebhookConfiguration } from '../../ca/inject/webhook-configuration.ts';
 import { readSettings } from '../../ca/config-schema.ts';
+import { INJECT_KEY } from '../../ca/kubernetes/cluster-names.ts';
 import { caConfigText } from './ca-config-text.ts';
 import { caDeployment } from './ca-deployment.ts';
 import { CA_SELECTOR, INSTALL_NAMES, INSTALL_PORTS, INSTALLED_LABELS } from './install-names.ts';

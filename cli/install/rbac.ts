@@ -1,4 +1,9 @@
 import { WEBHOOK_CONFIGURATION_NAME } from '../../ca/inject/webhook-configuration.ts';
+import {
+  SEALING_KEY_SECRET,
+  TRUST_BUNDLE_NAME,
+  TRUST_STATE_SECRET,
+} from '../../ca/kubernetes/cluster-names.ts';
 import { INSTALL_NAMES, INSTALLED_LABELS } from './install-names.ts';
 import type { InstallValues } from './install-values.ts';
 import type { KubernetesObject } from './kubernetes-object.ts';
@@ -43,7 +48,7 @@ export const CLUSTER_RULES: readonly RbacRule[] = [
     why: 'keep the trust bundle of each namespace current, and remove it where it is not wanted',
     apiGroups: [''],
     resources: ['configmaps'],
-    resourceNames: ['kedge-trust-bundle'],
+    resourceNames: [TRUST_BUNDLE_NAME],
     verbs: ['get', 'list', 'watch', 'update', 'delete'],
   },
   {
@@ -56,7 +61,7 @@ export const CLUSTER_RULES: readonly RbacRule[] = [
     why: 'keep the trust bundle of the cluster current',
     apiGroups: ['certificates.k8s.io'],
     resources: ['clustertrustbundles'],
-    resourceNames: ['kedge-trust-bundle'],
+    resourceNames: [TRUST_BUNDLE_NAME],
     verbs: ['get', 'update'],
   },
   {
@@ -86,7 +91,7 @@ export const NAMESPACE_RULES: readonly RbacRule[] = [
     why: 'keep the trust state',
     apiGroups: [''],
     resources: ['secrets'],
-    resourceNames: ['kedge-trust-state', 'kedge-sealing-key'],
+    resourceNames: [TRUST_STATE_SECRET, SEALING_KEY_SECRET],
     verbs: ['get', 'list', 'watch', 'update'],
   },
   {
