@@ -1,6 +1,7 @@
-import { accessSync, constants, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { isExecutable } from './executable.ts';
 
 /** What a folder of Kubernetes programs must hold, as `KUBEBUILDER_ASSETS` does by the convention of its ecosystem. */
 export const KUBERNETES_PROGRAMS = ['kube-apiserver', 'etcd', 'kubectl'] as const;
@@ -54,14 +55,5 @@ function foldersOf(parent: string): string[] {
       .map((name) => join(parent, name));
   } catch {
     return [];
-  }
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -1,6 +1,7 @@
-import { accessSync, constants, globSync } from 'node:fs';
+import { globSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { isExecutable } from './executable.ts';
 
 /** A real program that tests run against. */
 export interface Peer {
@@ -69,13 +70,4 @@ export function peerEnvironment(name: string): Record<string, string> {
       ['usr/lib', 'lib'].flatMap((folder) => globSync(join(peerFolder(), library, folder, '*-linux-gnu*'))),
     );
   return folders.length === 0 ? {} : { LD_LIBRARY_PATH: folders.join(delimiter) };
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
