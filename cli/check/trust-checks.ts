@@ -66,8 +66,6 @@ interface NamespaceBundle {
 
 async function driftAnswer(context: CheckContext): Promise<CheckAnswer> {
   const bundles = await readBundles(context);
-  const newest = newestOf(bundles);
-  if (newest === null) return { verdict: 'skipped', detail: 'no namespace has a trust bundle yet' };
   const broken = bundles.filter(({ document }) => document === null);
   if (broken.length > 0) {
     return {
@@ -76,6 +74,8 @@ async function driftAnswer(context: CheckContext): Promise<CheckAnswer> {
       hint: 'the CA repairs what was edited by hand: its log says why it does not',
     };
   }
+  const newest = newestOf(bundles);
+  if (newest === null) return { verdict: 'skipped', detail: 'no namespace has a trust bundle yet' };
   const behind = bundles.filter(({ pem }) => pem !== newest.pem).map(({ namespace }) => namespace);
   if (behind.length === 0) return { verdict: 'ok', detail: `sequence ${String(newest.document?.sequence)}` };
   return {
