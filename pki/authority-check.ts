@@ -19,6 +19,11 @@ export interface AuthorityCandidate {
   readonly anchor: Uint8Array | null;
   /** SubjectPublicKeyInfo of the key that is to sign, DER; null when the key is not ours. */
   readonly spki: Uint8Array | null;
+  /**
+   * Whether it must have the trust domain's ID as its URI SAN. Default `required`, as in what Kedge asks for;
+   * `optional` for a CA that others made: X509-SVID section 3.2 only recommends it. Another ID is refused either way.
+   */
+  readonly spiffeId?: 'required' | 'optional';
   readonly nowMs: number;
 }
 
@@ -39,7 +44,7 @@ export function checkAuthority(candidate: AuthorityCandidate): Certificate {
     const top = path.at(-1);
     if (authority === undefined || top === undefined) throw unusable('there is no certificate');
     if (!isSelfIssued(top)) throw unusable('the anchor does not name itself as its issuer');
-    checkOwnFields(authority, trustDomain);
+    checkOwnFields(authority, trustDomain, candidate.spiffeId ?? 'required');
     if (spki !== null) checkOwnKey(authority, spki);
     for (const [index, certificate] of path.entries()) {
       checkLink(certificate, path[index + 1] ?? top);
@@ -116,9 +121,16 @@ function roleOf(index: number): string {
   return index === 0 ? 'the authority' : `certificate ${index} above the authority`;
 }
 
-function checkOwnFields(authority: Certificate, trustDomain: TrustDomain): void {
+function checkOwnFields(
+  authority: Certificate,
+  trustDomain: TrustDomain,
+  spiffeId: 'required' | 'optional',
+): void {
   const [uri, ...more] = authority.subjectAltName?.uris ?? [];
-  if (uri !== trustDomain.id || more.length > 0) throw unusable(`its URI SAN is not ${trustDomain.id} alone`);
+  const isOurs = uri === trustDomain.id && more.length === 0;
+  if (!isOurs && (spiffeId === 'required' || uri !== undefined)) {
+    throw unusable(`its URI SAN is not ${trustDomain.id} alone`);
+  }
   if (authority.subject.length <= 2) throw unusable('its subject is empty');
   if (authority.subjectKeyId === undefined) throw unusable('it has no subject key identifier');
 }

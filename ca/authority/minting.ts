@@ -55,7 +55,16 @@ export async function obtainAnchor(
   const { certificate, key } = offered;
   return orDestroy(key, keys, async () => {
     const spki = key === null ? null : key.spki;
-    const checked = checkAuthority({ trustDomain, chain: [certificate], anchor: null, spki, nowMs });
+    // A root of others seldom has a SPIFFE ID.
+    const spiffeId = key === null ? 'optional' : 'required';
+    const checked = checkAuthority({
+      trustDomain,
+      chain: [certificate],
+      anchor: null,
+      spki,
+      spiffeId,
+      nowMs,
+    });
     signal.throwIfAborted();
     return { ...identityOf(checked), upstream: upstream.kind, key };
   });

@@ -54,6 +54,16 @@ describe('checking an authority before it is adopted', () => {
     check({ chain: [low.der, middle.der] });
   });
 
+  it('takes a CA of others without a SPIFFE ID where that is said to be optional, and none with another ID', async () => {
+    const nameless = await makeAnchor({ extensions: { san: null } });
+    check({ chain: [nameless.der], anchor: null, spiffeId: 'optional' });
+    const foreign = await makeAnchor({ extensions: { san: ext.uris('spiffe://other.example') } });
+    assert.throws(
+      () => check({ chain: [foreign.der], anchor: null, spiffeId: 'optional' }),
+      isUnusable(/URI SAN is not/),
+    );
+  });
+
   it('gives the certificate', () => {
     const certificate = checkAuthority({
       trustDomain,

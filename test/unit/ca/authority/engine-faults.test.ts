@@ -10,7 +10,7 @@ import { parseCertificate } from '../../../../pki/certificate.ts';
 import { KedgeError } from '../../../../pki/kedge-error.ts';
 import { parseCsr } from '../../../../pki/csr.ts';
 import { never, type Replica, TestTrustDomain, until } from '../../../support/authority-replica.ts';
-import { HOUR_MS, makeAnchor, makeIssuer, newSigner } from '../../../support/certificates.ts';
+import { ext, HOUR_MS, makeAnchor, makeIssuer, newSigner } from '../../../support/certificates.ts';
 import { expectRejection } from '../../../support/expect-code.ts';
 import { SWAP_FAULTS } from '../../../support/faulty-trust-store.ts';
 import { settle } from '../../../support/manual-clock.ts';
@@ -359,7 +359,9 @@ describe('an upstream authority that fails', () => {
       const domain = new TestTrustDomain(t);
       const replica = domain.replica();
       const times = { notBeforeMs: domain.clock.now() - 1_000, notAfterMs: domain.clock.now() + DAY };
-      const foreign = await makeAnchor(which === 'key' ? times : { ...times, extensions: { san: null } });
+      const foreign = await makeAnchor(
+        which === 'key' ? times : { ...times, extensions: { san: ext.uris('spiffe://other.example') } },
+      );
       const key = await replica.keys.generate('anchor-x', 'ec-p256');
       replica.upstream.onNewAnchor = async () => ({
         certificate: foreign.der,
