@@ -6,6 +6,12 @@ import type { KubernetesObject } from './kubernetes-object.ts';
 /** The user and group that the containers run as: no account of any node. */
 export const CONTAINER_USER = 65_532;
 
+/**
+ * A pod that is told to end goes on for so long before it is told itself: the Service sends it calls until every node
+ * knows. An admission call that finds no listener is lost for good: its pod is refused, or starts without an agent.
+ */
+const LEAVE_SECONDS = 5;
+
 /** The Deployment of the CA. `configHash` is of its ConfigMap: a changed configuration rolls the pods. */
 export function caDeployment(values: InstallValues, configHash: string): KubernetesObject {
   return {
@@ -41,7 +47,7 @@ function podSpec(values: InstallValues): object {
   return {
     serviceAccountName: INSTALL_NAMES.ca,
     priorityClassName: INSTALL_NAMES.priorityClass,
-    // The CA drains for 20 s; a kill before its end would cut calls that are answered.
+    // The CA waits LEAVE_SECONDS and drains for 20 s; a kill before its end would cut calls that are answered.
     terminationGracePeriodSeconds: 30,
     securityContext: {
       runAsNonRoot: true,
@@ -86,6 +92,12 @@ function caContainer(values: InstallValues): object {
     startupProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 60 }),
     livenessProbe: probe('/livez', { periodSeconds: 10, failureThreshold: 3 }),
     readinessProbe: probe('/readyz', { periodSeconds: 5, failureThreshold: 2 }),
+    // The image has no `sleep`, and the kubelet's own is newer than Kubernetes 1.20.
+    lifecycle: {
+      preStop: {
+        exec: { command: ['/usr/local/bin/node', '-e', `setTimeout(() => {}, ${LEAVE_SECONDS}_000)`] },
+      },
+    },
     securityContext: {
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,

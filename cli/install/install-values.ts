@@ -2,6 +2,7 @@ import { formatDuration, parseDurationMs } from '../../host/duration.ts';
 import { KEDGE_VERSION } from '../../host/version.ts';
 import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
 import { TrustDomain } from '../../pki/spiffe-id.ts';
+import { cidrs, dnsLabel, oneOf, ports, quantity, sharedNamespace, whole } from './value-forms.ts';
 
 /** One value of the installation: what `--set <key>=<value>` takes, and what help and docs say of it. */
 export interface InstallValueSpec {
@@ -23,8 +24,8 @@ export const INSTALL_VALUES = [
     key: 'namespace',
     value: 'name',
     default: 'kedge',
-    means: 'namespace of the identity plane itself',
-    check: dnsLabel,
+    means: 'namespace of the identity plane itself, which nothing else lives in',
+    check: (text) => dnsLabel(text) ?? sharedNamespace(text),
   },
   {
     key: 'trustDomain',
@@ -138,6 +139,29 @@ export const INSTALL_VALUES = [
     means: 'whether to make NetworkPolicies for the identity plane',
     check: oneOf('true', 'false'),
   },
+  {
+    key: 'apiServerPorts',
+    value: 'ports',
+    default: '443,6443',
+    means: 'ports of the API server behind its Service, which the NetworkPolicy lets the CA reach',
+    check: ports,
+  },
+  {
+    key: 'webhookFrom',
+    value: 'CIDRs',
+    default: 'anywhere',
+    means:
+      'from where the NetworkPolicy lets in calls of the webhook: addresses of the API servers, or anywhere',
+    check: (text) => (text === 'anywhere' ? null : cidrs(text)),
+  },
+  {
+    key: 'nodeCidrs',
+    value: 'CIDRs',
+    default: 'none',
+    means:
+      'addresses of nodes, let in beside pods: agents of pods on the network of their node come from there',
+    check: (text) => (text === 'none' ? null : cidrs(text)),
+  },
 ] as const satisfies readonly InstallValueSpec[];
 
 /** The key of a value. */
@@ -198,29 +222,4 @@ function problemOf(spec: InstallValueSpec, value: string): string | null {
     if (!isKedgeError(error)) throw error;
     return `is refused: ${error.message}`;
   }
-}
-
-/** RFC 1123 label, which the names of namespaces are. */
-function dnsLabel(text: string): string | null {
-  return /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text)
-    ? null
-    : 'is not a name of lower-case letters, digits and dashes, at most 63 long';
-}
-
-/** A resource quantity in the forms that people write: `100m`, `2`, `512Mi`. */
-function quantity(text: string): string | null {
-  return /^[1-9]\d{0,8}(m|k|M|G|T|Ki|Mi|Gi|Ti)?$/.test(text)
-    ? null
-    : 'is not a quantity such as 100m, 2 or 512Mi';
-}
-
-function oneOf(...choices: readonly string[]): (text: string) => string | null {
-  return (text) => (choices.includes(text) ? null : `is not one of ${choices.join(', ')}`);
-}
-
-function whole(min: number, max: number): (text: string) => string | null {
-  return (text) =>
-    /^[1-9]\d{0,3}$/.test(text) && Number(text) >= min && Number(text) <= max
-      ? null
-      : `is not a whole number from ${min} to ${max}`;
 }

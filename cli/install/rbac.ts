@@ -49,7 +49,7 @@ export const CLUSTER_RULES: readonly RbacRule[] = [
     apiGroups: [''],
     resources: ['configmaps'],
     resourceNames: [TRUST_BUNDLE_NAME],
-    verbs: ['get', 'list', 'watch', 'update', 'delete'],
+    verbs: ['list', 'watch', 'update', 'delete'],
   },
   {
     why: 'publish the trust bundle for the whole cluster, where its API has that',
@@ -69,7 +69,7 @@ export const CLUSTER_RULES: readonly RbacRule[] = [
     apiGroups: ['admissionregistration.k8s.io'],
     resources: ['mutatingwebhookconfigurations'],
     resourceNames: [WEBHOOK_CONFIGURATION_NAME],
-    verbs: ['get', 'list', 'watch', 'update', 'patch'],
+    verbs: ['list', 'watch', 'update'],
   },
   {
     why: 'say on an object what is wrong with it',
@@ -91,8 +91,15 @@ export const NAMESPACE_RULES: readonly RbacRule[] = [
     why: 'keep the trust state',
     apiGroups: [''],
     resources: ['secrets'],
-    resourceNames: [TRUST_STATE_SECRET, SEALING_KEY_SECRET],
+    resourceNames: [TRUST_STATE_SECRET],
     verbs: ['get', 'list', 'watch', 'update'],
+  },
+  {
+    why: 'read the key that seals the CA keys; its Secret is immutable',
+    apiGroups: [''],
+    resources: ['secrets'],
+    resourceNames: [SEALING_KEY_SECRET],
+    verbs: ['get'],
   },
   {
     why: 'tell the other replicas what its agents hold, and learn it from them',

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { parse, parseAllDocuments } from 'yaml';
+import { configOf } from '../../../../ca/config.ts';
 import { readSettings } from '../../../../ca/config-schema.ts';
 import {
   injectionSettings,
@@ -119,6 +120,16 @@ describe('kedge install', () => {
       )) {
         assert.ok(resourceNames !== undefined || verbs.join() === 'create');
       }
+    });
+
+    it('change nothing of the sealing key', () => {
+      const rules = NAMESPACE_RULES.filter(({ resourceNames }) =>
+        resourceNames?.includes('kedge-sealing-key'),
+      );
+      assert.deepEqual(
+        rules.map(({ verbs }) => verbs.join()),
+        ['get'],
+      );
     });
 
     it('change no ConfigMap outside the own namespace but the trust bundle', () => {
@@ -238,6 +249,57 @@ describe('kedge install', () => {
       objectsOf(['networkPolicies=false']).some(({ kind }) => kind === 'NetworkPolicy'),
       false,
     );
+  });
+
+  describe('the NetworkPolicy', () => {
+    const policyOf = (...sets: string[]): unknown => {
+      const found = objectsOf(sets).find(
+        ({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === 'kedge-ca',
+      );
+      return at(found, 'spec');
+    };
+    const block = (cidr: string): object => ({ ipBlock: { cidr } });
+
+    it('lets in the webhook calls of the named API servers alone: no policy beside it could narrow it', () => {
+      assert.equal('from' in (at(policyOf(), 'ingress', 1) as object), false);
+      const spec = policyOf('webhookFrom=10.0.0.0/28,fd00::/64');
+      assert.deepEqual(at(spec, 'ingress', 1, 'from'), [block('10.0.0.0/28'), block('fd00::/64')]);
+      assert.deepEqual(at(spec, 'ingress', 1, 'ports'), [{ port: 9444, protocol: 'TCP' }]);
+    });
+
+    it('lets in agents on the network of named nodes, beside pods', () => {
+      assert.deepEqual(at(policyOf(), 'ingress', 0, 'from'), [{ namespaceSelector: {} }]);
+      assert.deepEqual(at(policyOf('nodeCidrs=192.0.2.0/24'), 'ingress', 0, 'from'), [
+        { namespaceSelector: {} },
+        block('192.0.2.0/24'),
+      ]);
+    });
+
+    it('lets the CA reach the API server at the ports that it has', () => {
+      assert.deepEqual(at(policyOf('apiServerPorts=16443'), 'egress', 1, 'ports'), [
+        { port: 16_443, protocol: 'TCP' },
+      ]);
+    });
+  });
+
+  it('gives a pod that is told to end time to be taken out of the Service, and to drain after that', () => {
+    const pod = at(one('Deployment'), 'spec', 'template', 'spec');
+    const [program, flag, script] = at(
+      pod,
+      'containers',
+      0,
+      'lifecycle',
+      'preStop',
+      'exec',
+      'command',
+    ) as string[];
+    assert.deepEqual([program, flag], ['/usr/local/bin/node', '-e']);
+    const waitMs = Number(
+      /^setTimeout\(\(\) => \{\}, ([\d_]+)\)$/.exec(script ?? '')?.[1]?.replaceAll('_', ''),
+    );
+    const { drainTimeoutMs } = configOf({}, '/');
+    const graceMs = Number(at(pod, 'terminationGracePeriodSeconds')) * 1_000;
+    assert.ok(waitMs >= 3_000 && waitMs + drainTimeoutMs < graceMs, `${waitMs} + ${drainTimeoutMs}`);
   });
 
   it('takes no value that would become YAML of its own', () => {
