@@ -71,8 +71,9 @@ export interface RunningCa extends CaAddresses {
  *  3. listen for /livez, /readyz and /metrics: whoever waits for the CA is told for what the CA waits
  *  4. open trust store and sealing key, and run the lifecycle until an issuer can sign
  *  5. build issuing, fleet and API
- *  6. issue the CA's own SVID, then listen for agents: ready
- *  7. where it is configured, issue the webhook's certificate, and listen for the API server
+ *  6. where it is configured, issue the webhook's certificate, and listen for the API server: a pod that is created
+ *     while a Service leads here to no listener would start without an agent
+ *  7. issue the CA's own SVID, then listen for agents: ready
  *
  * With the trust state in a cluster, step 4 waits for what is broken to be mended, however long: see `patience.ts`.
  *
@@ -201,6 +202,9 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     policyCurrent: () => policy.message().error === '',
     clock,
   });
+  const webhook = await openWebhook({ ...options, kubernetes }, { engine, issuing, registry });
+  undo.defer(() => webhook?.close());
+  const webhookAddress = (await webhook?.start()) ?? null;
   running.api = api;
   undo.defer(() => api.close());
   const addresses = { ...(await api.start()), httpAddress };
@@ -208,9 +212,6 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     cluster.start(engine);
     undo.defer(() => cluster.stop());
   }
-  const webhook = await openWebhook(options, { engine, issuing, registry });
-  undo.defer(() => webhook?.close());
-  const webhookAddress = (await webhook?.start()) ?? null;
   log.info('ca.started', {
     version: KEDGE_VERSION,
     trustDomain: trustDomain.name,
@@ -244,10 +245,11 @@ async function openWebhook(
   options: CaProcessOptions,
   parts: Pick<WebhookParts, 'engine' | 'issuing' | 'registry'>,
 ): Promise<Webhook | null> {
-  const { config } = options;
+  const { config, kubernetes } = options;
   if (config.webhook === null) return null;
+  if (kubernetes === undefined) throw new TypeError('a webhook without a client for the API server');
   const { openWebhook: open } = await import('./webhook/open-webhook.ts');
-  return await open({ ...options, ...parts, settings: config.webhook });
+  return open({ ...options, ...parts, kubernetes, settings: config.webhook });
 }
 
 /** The API of the cluster, where anything needs it. What that takes is loaded only then. */
@@ -256,7 +258,9 @@ async function openKubernetesApi(
   registry: MetricsRegistry,
   undo: AsyncDisposableStack,
 ): Promise<KubernetesApi | undefined> {
-  if (!needsKubernetes(config.attest) && config.store.kind !== 'kubernetes') return undefined;
+  const isNeeded =
+    needsKubernetes(config.attest) || config.store.kind === 'kubernetes' || config.webhook !== null;
+  if (!isNeeded) return undefined;
   const { openKubernetes } = await import('./kubernetes/open-kubernetes.ts');
   const { registerKubernetesMetrics } = await import('./kubernetes/kubernetes-metrics.ts');
   const onCall = registerKubernetesMetrics(registry);
