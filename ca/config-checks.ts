@@ -26,6 +26,13 @@ function storeImpossibilities({ store = {}, keys = {} }: CaSettings): readonly I
   return found;
 }
 
+function upstreamImpossibilities({ upstream = {} }: CaSettings): readonly Impossibility[] {
+  // Settings of another kind than the one in force are of what the CA moves away from.
+  if (upstream.kind !== 'disk' || upstream.disk !== undefined) return [];
+  const message = 'disk needs the files: set upstream.disk.certificateFile and upstream.disk.keyFile';
+  return [{ key: 'upstream.kind', message }];
+}
+
 /** What cannot be about the settings as a whole: each value by itself is fine. */
 export function impossibilities(settings: CaSettings): readonly Impossibility[] {
   const found: Impossibility[] = [];
@@ -54,7 +61,7 @@ export function impossibilities(settings: CaSettings): readonly Impossibility[] 
       message: `${d(issuerLifetimeMs)} is over anchor.lifetime, ${d(anchorLifetimeMs)}: an issuer never outlives its anchor`,
     });
   }
-  found.push(...storeImpossibilities(settings));
+  found.push(...storeImpossibilities(settings), ...upstreamImpossibilities(settings));
   const { svid = {} } = settings;
   try {
     SpiffeIdTemplate.parse(svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {

@@ -1,5 +1,6 @@
 import type { ConfigKey } from './config-key.ts';
 import { INJECTION_CONFIG_KEYS } from './inject/injection-config-keys.ts';
+import { UPSTREAM_CONFIG_KEYS } from './upstream/upstream-config-keys.ts';
 
 /** Every key of the CA's configuration. `docs/configuration.md` and the schema are held against it by tests. */
 export const CONFIG_KEYS: readonly ConfigKey[] = [
@@ -107,6 +108,7 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     means:
       'confines new trust anchors to their trust domain by a URI name constraint; not every TLS library takes one',
   },
+  ...UPSTREAM_CONFIG_KEYS,
   {
     key: 'bundle.refreshHint',
     value: 'duration',

@@ -13,6 +13,8 @@ import { type CaSettings, type ListenAddress, merged, STORE_KINDS } from './conf
 import { ADDRESS, IMAGE, QUANTITY, type ValueForm } from './inject/annotation-values.ts';
 import { AGENT_LOG_LEVELS, IMAGE_PULL_POLICIES, SIDECAR_SETTINGS } from './inject/injection-settings.ts';
 import { FAILURE_POLICIES } from './inject/webhook-configuration.ts';
+import { DISK_MODES } from './upstream/disk/disk-settings.ts';
+import { UPSTREAM_KINDS } from './upstream/upstream-kinds.ts';
 import { closedObject, readYaml } from './yaml-document.ts';
 
 const DAY_MS = 86_400_000;
@@ -112,6 +114,17 @@ const SHAPE = {
     lifetime: duration(2_000, 36_500 * DAY_MS).optional(),
     keyAlgorithm: keyAlgorithm.optional(),
     uriNameConstraints: z.boolean().optional(),
+  }).optional(),
+  upstream: closedObject({
+    kind: z.enum(UPSTREAM_KINDS).optional(),
+    disk: closedObject({
+      mode: z.enum(DISK_MODES).optional(),
+      certificateFile: path,
+      keyFile: path,
+      passphraseFile: path.optional(),
+      anchorsFile: path.optional(),
+      pollInterval: duration(100, 3_600_000, false).optional(),
+    }).optional(),
   }).optional(),
   bundle: closedObject({ refreshHint: duration(1_000, 7 * DAY_MS).optional() }).optional(),
   clockSkew: duration(0, DAY_MS, false).optional(),

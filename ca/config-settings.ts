@@ -4,6 +4,8 @@ import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/in
 import type { FailurePolicy } from './inject/webhook-configuration.ts';
 import type { AttestorKind, IssuerEntry } from './attest/attest-settings.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+import type { DiskMode } from './upstream/disk/disk-settings.ts';
+import type { UpstreamKind } from './upstream/upstream-authority.ts';
 
 /** Where the trust state is. */
 export const STORE_KINDS = ['sqlite', 'kubernetes'] as const;
@@ -24,6 +26,16 @@ export interface CaLimits {
   readonly watchStreams: number;
   readonly instances: number;
   readonly renewalsPerSecond: number;
+}
+
+/** The keys `upstream.disk`. */
+export interface DiskConfig {
+  readonly mode?: DiskMode | undefined;
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  readonly passphraseFile?: string | undefined;
+  readonly anchorsFile?: string | undefined;
+  readonly pollInterval?: number | undefined;
 }
 
 /** What a file or a command line sets: the keys of the file, each value read and checked by itself. */
@@ -54,6 +66,12 @@ export interface CaSettings {
         readonly lifetime?: number | undefined;
         readonly keyAlgorithm?: AuthorityKeyAlgorithm | undefined;
         readonly uriNameConstraints?: boolean | undefined;
+      }
+    | undefined;
+  readonly upstream?:
+    | {
+        readonly kind?: UpstreamKind | undefined;
+        readonly disk?: DiskConfig | undefined;
       }
     | undefined;
   readonly bundle?: { readonly refreshHint?: number | undefined } | undefined;

@@ -23,6 +23,9 @@ import { injectionSettings, type WebhookSettings, webhookSettings } from './inje
 import type { InjectionSettings } from './inject/injection-settings.ts';
 import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
 import { SEALING_KEY_SECRET, TRUST_STATE_SECRET } from './kubernetes/cluster-names.ts';
+import { diskSettings } from './upstream/disk/disk-config.ts';
+import type { DiskSettings } from './upstream/disk/disk-settings.ts';
+import type { UpstreamKind } from './upstream/upstream-authority.ts';
 import { DEFAULT_KUBERNETES_SETTINGS, type KubernetesSettings } from './kubernetes/kubernetes-settings.ts';
 
 /** Everything that a CA is configured by. Deeply frozen. Times are milliseconds, paths absolute. */
@@ -45,6 +48,11 @@ export interface CaConfig {
     readonly lifetimeMs: number;
     readonly keyAlgorithm: AuthorityKeyAlgorithm;
     readonly uriNameConstraints: boolean;
+  };
+  readonly upstream: {
+    readonly kind: UpstreamKind;
+    /** Null: no files are configured, neither for `kind` nor as what the CA moves away from. */
+    readonly disk: DiskSettings | null;
   };
   readonly refreshHintSeconds: number;
   readonly clockSkewMs: number;
@@ -140,6 +148,10 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       lifetimeMs: times.anchorLifetimeMs,
       keyAlgorithm: anchor.keyAlgorithm ?? 'ec-p256',
       uriNameConstraints: anchor.uriNameConstraints ?? false,
+    },
+    upstream: {
+      kind: settings.upstream?.kind ?? 'self',
+      disk: settings.upstream?.disk === undefined ? null : diskSettings(settings.upstream.disk, folder),
     },
     refreshHintSeconds: Math.ceil((settings.bundle?.refreshHint ?? 5 * MINUTE_MS) / SECOND_MS),
     clockSkewMs: settings.clockSkew ?? Math.min(5 * MINUTE_MS, times.issuerLifetimeMs / 10),

@@ -36,7 +36,7 @@ import { ObservedTrustStore } from './store/observed-trust-store.ts';
 import { openTrustBackend } from './trust-backend.ts';
 import type { WebhookParts } from './webhook/open-webhook.ts';
 import type { Webhook } from './webhook/webhook.ts';
-import { SelfSignedUpstream } from './upstream/self-signed-upstream.ts';
+import { openUpstreams } from './upstream-backend.ts';
 
 /** What {@link startCa} is given. */
 export interface CaProcessOptions {
@@ -63,7 +63,8 @@ export interface RunningCa extends CaAddresses {
 }
 
 /**
- * Starts a CA: the composition root. Only this file, `trust-backend.ts` and `cluster.ts` know the backends.
+ * Starts a CA: the composition root. Only this file, `trust-backend.ts`, `upstream-backend.ts` and
+ * `cluster.ts` know the backends.
  *
  * Start; what fails undoes what came before it:
  *  1. hold the data folder: one CA at a time
@@ -145,11 +146,12 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const fleet = new Fleet({ maxInstances: limits.instances, trust, log });
   const liveFleet = cluster?.fleet({ local: fleet, trust }) ?? fleet;
   const keys = new SealedKeyManager({ trustDomain: trustDomain.name, sealingKey, random });
-  const { keyAlgorithm, uriNameConstraints } = config.anchor;
+  const upstreams = await openUpstreams({ config, keys, clock, random, log });
+  undo.defer(() => upstreams.close());
   const engine = new AuthorityEngine({
     store,
     keys,
-    upstream: new SelfSignedUpstream({ trustDomain, keys, keyAlgorithm, random, uriNameConstraints }),
+    upstream: upstreams.upstream,
     trustDomain,
     issuerKeyAlgorithm: config.issuer.keyAlgorithm,
     settings: lifecycleSettings(config),

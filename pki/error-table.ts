@@ -186,6 +186,49 @@ export const ERROR_TABLE = {
   sealing_key_invalid: precondition('the sealing key file is missing, readable by others, or not 32 bytes'),
   upstream_refused: unavailable('the upstream authority did not give an issuer'),
   authority_unusable: internal('a new authority failed its checks and was not adopted'),
+  // --- upstream authority in files
+  disk_file_missing: precondition('a file of the upstream authority does not exist'),
+  disk_file_forbidden: precondition('a file of the upstream authority may not be read by the CA'),
+  disk_file_symlink_loop: precondition(
+    'a file of the upstream authority is a symbolic link that leads to itself',
+  ),
+  disk_file_invalid: precondition(
+    'a file of the upstream authority is no regular file, too large, or unreadable',
+  ),
+  disk_file_truncated: precondition('a PEM file of the upstream authority is cut off'),
+  disk_pem_missing: precondition('a file of the upstream authority is not PEM'),
+  disk_files_swapped: precondition(
+    'certificate and private key of the upstream authority are each where the other should be',
+  ),
+  disk_certificate_malformed: precondition('a certificate of the upstream authority cannot be read'),
+  disk_key_malformed: precondition(
+    'the private key of the upstream authority cannot be read, or is not alone in its file',
+  ),
+  disk_key_unsupported: precondition(
+    'the private key of the upstream authority is of a kind, size or encryption that Kedge does not use',
+  ),
+  disk_key_mismatch: precondition('the private key of the upstream authority is of none of its certificates'),
+  disk_passphrase_missing: precondition(
+    'the private key of the upstream authority is encrypted, and there is no passphrase',
+  ),
+  disk_passphrase_wrong: precondition(
+    'the private key of the upstream authority does not open with its passphrase',
+  ),
+  disk_chain_incomplete: precondition(
+    'no chain leads from the certificate of the upstream authority to a root',
+  ),
+  disk_certificate_not_ca: precondition('a certificate of the upstream authority is not a CA'),
+  disk_certificate_key_usage: precondition(
+    'a certificate of the upstream authority may not sign certificates or CRLs',
+  ),
+  disk_certificate_trust_domain: precondition(
+    'a certificate of the upstream authority is of another trust domain',
+  ),
+  disk_certificate_path_length: precondition(
+    'the path length of a certificate of the upstream authority leaves no room for what is to stand below it',
+  ),
+  disk_certificate_expired: precondition('a certificate of the upstream authority has expired'),
+  disk_certificate_not_yet_valid: precondition('a certificate of the upstream authority is not valid yet'),
   lifecycle_invalid: internal('a step of the lifecycle was asked for out of order'),
   // --- audit log
   audit_chain_broken: precondition('a line of the audit log was altered or removed'),

@@ -67,4 +67,9 @@ export const LIMITS = {
   issuerKeysBytes: 256 * 1024,
   issuerKeys: 64,
   kubeconfigBytes: 1024 * 1024,
+  /** One file of an upstream authority: certificates, or a private key. */
+  upstreamFileBytes: 256 * 1024,
+  passphraseFileBytes: 1024,
+  /** Rounds that a passphrase is turned into a key by (PBKDF2), or the cost N (scrypt): seconds of CPU. */
+  keyDerivationSteps: 10_000_000,
 } as const;

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import type { SignatureAlgorithm } from '../../pki/algorithms.ts';
 
 /** The key algorithms that Kedge makes for its own authorities. */
@@ -43,4 +44,13 @@ export interface KeyManager {
   signer(handle: KeyHandle): Promise<Signer>;
   /** Makes the key unusable and forgets what is in memory of it. Harmless when repeated. */
   destroy(handle: KeyHandle): Promise<void>;
+}
+
+/** A key manager that also takes keys that others made. */
+export interface KeyImporter {
+  /**
+   * Keeps a copy of a private key, as one that `generate` made: the same durability, and `destroy` takes it. Throws
+   * `key_algorithm_unsupported` for a key of another algorithm than the manager makes.
+   */
+  importKey(id: string, privateKey: KeyObject): Promise<KeyHandle>;
 }

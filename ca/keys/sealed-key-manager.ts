@@ -4,8 +4,9 @@ import type { Random } from '../../host/random.ts';
 import type { SignatureAlgorithm } from '../../pki/algorithms.ts';
 import { equalBytes } from '../../pki/bytes.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { keyTypeOfSpki } from '../../pki/public-key.ts';
 import type { Secret } from '../../pki/secret.ts';
-import type { AuthorityKeyAlgorithm, KeyHandle, KeyManager, Signer } from './key-manager.ts';
+import type { AuthorityKeyAlgorithm, KeyHandle, KeyImporter, KeyManager, Signer } from './key-manager.ts';
 import { sealKey, unsealKey } from './key-sealing.ts';
 
 /** What a {@link SealedKeyManager} is made of. */
@@ -57,7 +58,7 @@ interface OpenKey {
  * A key in the clear exists as PKCS#8 for the moment between making or unsealing and importing, and is overwritten
  * after; then only OpenSSL holds it. `destroy` drops it; the sealed copy goes with the handle.
  */
-export class SealedKeyManager implements KeyManager {
+export class SealedKeyManager implements KeyManager, KeyImporter {
   readonly #trustDomain: string;
   readonly #sealingKey: Secret;
   readonly #random: Random;
@@ -74,10 +75,21 @@ export class SealedKeyManager implements KeyManager {
 
   async generate(id: string, algorithm: AuthorityKeyAlgorithm): Promise<KeyHandle> {
     const { privateKey, publicKey } = await recipeOf(algorithm).generate();
+    return this.#seal(id, algorithm, privateKey, spkiOf(publicKey));
+  }
+
+  async importKey(id: string, privateKey: KeyObject): Promise<KeyHandle> {
+    const spki = spkiOf(createPublicKey(privateKey));
+    const algorithm = keyTypeOfSpki(spki, 'key_algorithm_unsupported');
+    if (!isAuthorityAlgorithm(algorithm)) throw unsupported(algorithm);
+    return this.#seal(id, algorithm, privateKey, spki);
+  }
+
+  #seal(id: string, algorithm: AuthorityKeyAlgorithm, privateKey: KeyObject, spki: Uint8Array): KeyHandle {
     const pkcs8 = privateKey.export({ type: 'pkcs8', format: 'der' });
     try {
       const reference = sealKey(pkcs8, this.#context(id, algorithm), this.#sealingKey, this.#random);
-      return { id, manager: 'store', algorithm, spki: spkiOf(publicKey), reference };
+      return { id, manager: 'store', algorithm, spki, reference };
     } finally {
       pkcs8.fill(0);
     }
@@ -141,16 +153,22 @@ export class SealedKeyManager implements KeyManager {
 
 function recipeOf(algorithm: AuthorityKeyAlgorithm): Recipe {
   // The algorithm may come from a document; the table must not answer for `constructor`.
-  if (!Object.hasOwn(RECIPES, algorithm)) {
-    throw new KedgeError(
-      'key_algorithm_unsupported',
-      `the key algorithm ${quote(algorithm)} is not supported`,
-      {
-        hint: `choose one of ${Object.keys(RECIPES).join(', ')}`,
-      },
-    );
-  }
+  if (!isAuthorityAlgorithm(algorithm)) throw unsupported(algorithm);
   return RECIPES[algorithm];
+}
+
+function isAuthorityAlgorithm(algorithm: string): algorithm is AuthorityKeyAlgorithm {
+  return Object.hasOwn(RECIPES, algorithm);
+}
+
+function unsupported(algorithm: string): KedgeError {
+  return new KedgeError(
+    'key_algorithm_unsupported',
+    `the key algorithm ${quote(algorithm)} is not supported`,
+    {
+      hint: `choose one of ${Object.keys(RECIPES).join(', ')}`,
+    },
+  );
 }
 
 function spkiOf(publicKey: KeyObject): Uint8Array {

@@ -63,6 +63,7 @@ describe('the configuration', () => {
           httpPort: 15_940,
         },
         kubernetes: { kubeconfig: null, context: null, timeoutMs: 10_000, connections: 64 },
+        upstream: { kind: 'self', disk: null },
         policyFile: null,
         store: { kind: 'sqlite' },
         sealingKey: { kind: 'file', path: '/work/.kedge/sealing-key', mayCreate: true },
@@ -97,6 +98,23 @@ describe('the configuration', () => {
     assert.deepEqual(file.sealingKey, { kind: 'file', path: '/run/key', mayCreate: false });
   });
 
+  it('takes a CA in files, with a default for all but its certificate and key', () => {
+    const disk = { certificateFile: 'tls.crt', keyFile: '/etc/tls.key' };
+    const settings = yaml(`upstream: {kind: disk, disk: ${JSON.stringify(disk)}}`).upstream;
+    assert.equal(settings.kind, 'disk');
+    const { certificateFile, ...others } = settings.disk ?? assert.fail('no files');
+    assert.match(certificateFile, /^\/.*\/tls\.crt$/);
+    assert.deepEqual(others, {
+      mode: 'intermediate',
+      keyFile: '/etc/tls.key',
+      passphraseFile: null,
+      anchorsFile: null,
+      pollMs: 2_000,
+    });
+    // What the CA moves away from stays configured beside what it moves to.
+    assert.notEqual(yaml(`upstream: {kind: self, disk: ${JSON.stringify(disk)}}`).upstream.disk, null);
+  });
+
   const misplaced = [
     { text: 'store: {secret: a}', want: /store\.secret: is only of use with store\.kind kubernetes/ },
     { text: 'keys: {sealingKeySecret: a}', want: /keys\.sealingKeySecret: is only of use with/ },
@@ -104,6 +122,8 @@ describe('the configuration', () => {
       text: 'store: {kind: kubernetes}\nkeys: {sealingKeySecret: a, sealingKeyFile: b}',
       want: /keys\.sealingKeySecret: excludes keys\.sealingKeyFile/,
     },
+    { text: 'upstream: {kind: disk}', want: /upstream\.kind: disk needs the files: set upstream\.disk/ },
+    { text: 'upstream: {disk: {keyFile: a}}', want: /upstream\.disk\.certificateFile/ },
     { text: 'store: {kind: etcd}', want: /store\.kind/ },
     { text: 'store: {kind: kubernetes, secret: ../x}', want: /store\.secret: not a name of Kubernetes/ },
   ];
@@ -324,19 +344,23 @@ describe('the configuration', () => {
 
   it('has in its schema exactly the keys that are documented', () => {
     // The schema itself says which keys it takes: when it refuses one.
-    const groups = new Map<string, string[]>();
+    const members = new Map<string, Set<string>>();
     for (const { key } of CONFIG_KEYS) {
-      const [group = '', name] = key.split('.');
-      groups.set(group, [...(groups.get(group) ?? []), ...(name === undefined ? [] : [name])]);
+      const names = key.split('.');
+      for (const [depth, name] of names.entries()) {
+        const group = names.slice(0, depth).join('.');
+        members.set(group, (members.get(group) ?? new Set()).add(name));
+      }
     }
     const allowed = (value: unknown): string[] => {
       const result = configSchema.safeParse(value);
       const message = result.error?.issues.map((issue) => issue.message).join() ?? '';
       return (/allowed: (.*)$/.exec(message)?.[1] ?? '').split(', ').sort();
     };
-    assert.deepEqual(allowed({ nonsense: 1 }), [...groups.keys()].sort());
-    for (const [group, names] of groups) {
-      if (names.length > 0) assert.deepEqual(allowed({ [group]: { nonsense: 1 } }), names.sort(), group);
+    for (const [group, names] of members) {
+      const path = group === '' ? [] : group.split('.');
+      const nonsense = path.reduceRight<unknown>((inner, name) => ({ [name]: inner }), { nonsense: 1 });
+      assert.deepEqual(allowed(nonsense), [...names].sort(), group);
     }
   });
 

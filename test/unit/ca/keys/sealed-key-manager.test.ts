@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { inspect } from 'node:util';
 import { SealedKeyManager } from '../../../../ca/keys/sealed-key-manager.ts';
 import { systemRandom } from '../../../../host/random.ts';
+import { schemeOf } from '../../../../pki/algorithms.ts';
+import { verifySignature } from '../../../../pki/public-key.ts';
 import { Secret } from '../../../../pki/secret.ts';
 import { keyManagerConformance } from '../../../conformance/key-manager.ts';
+import { newPrivateKey, spkiOf } from '../../../support/certificates.ts';
 import { expectRejection } from '../../../support/expect-code.ts';
 
 const SEALING_KEY = randomBytes(32);
@@ -24,6 +27,31 @@ keyManagerConformance('the sealed key manager', () => ({
   algorithms: ['ec-p256', 'ec-p384', 'rsa-3072'],
   open: async () => manager(),
 }));
+
+describe('a key that others made', () => {
+  for (const algorithm of ['ec-p256', 'ec-p384', 'rsa-3072'] as const) {
+    it(`is kept like one of our own: ${algorithm}`, async () => {
+      const privateKey = newPrivateKey(algorithm);
+      const handle = await manager().importKey('taken', privateKey);
+      assert.deepEqual(
+        [handle.id, handle.manager, handle.algorithm, handle.spki],
+        ['taken', 'store', algorithm, spkiOf(privateKey)],
+      );
+      const signer = await manager().signer(handle);
+      const data = Buffer.from('data');
+      const signature = await signer.sign(data);
+      assert.ok(verifySignature(schemeOf(signer.algorithm), handle.spki, data, signature, 'internal'));
+    });
+  }
+
+  it('is refused when it is of an algorithm that the manager does not make', async () => {
+    for (const type of ['rsa-2048', 'ed25519'] as const) {
+      await expectRejection('key_algorithm_unsupported', manager().importKey('taken', newPrivateKey(type)));
+    }
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-521' });
+    await expectRejection('key_algorithm_unsupported', manager().importKey('taken', privateKey));
+  });
+});
 
 describe('a sealed key', () => {
   it('opens only with the sealing key, the trust domain, the id and the algorithm that it was sealed with', async () => {

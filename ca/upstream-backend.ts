@@ -1,0 +1,56 @@
+import type { Clock } from '../host/clock.ts';
+import type { Log } from '../host/log.ts';
+import type { Random } from '../host/random.ts';
+import type { CaConfig } from './config.ts';
+import type { KeyImporter, KeyManager } from './keys/key-manager.ts';
+import { SelfSignedUpstream } from './upstream/self-signed-upstream.ts';
+import type { UpstreamAuthority, UpstreamKind } from './upstream/upstream-authority.ts';
+
+/** What {@link openUpstreams} needs. */
+export interface UpstreamsOptions {
+  readonly config: CaConfig;
+  /** Holds the anchors' keys of `self`, and takes the issuers' keys that an upstream gives. */
+  readonly keys: KeyManager & KeyImporter;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** The upstream authority that is configured, and those that the CA may still have authorities of. */
+export interface Upstreams {
+  readonly upstream: UpstreamAuthority;
+  /** Of other kinds. `self` is always among all of them: it needs nothing but its keys. */
+  readonly formerUpstreams: readonly UpstreamAuthority[];
+  close(): Promise<void>;
+}
+
+/** Opens what the configuration names; of what it does not name nothing is loaded. */
+export async function openUpstreams(options: UpstreamsOptions): Promise<Upstreams> {
+  const { kind } = options.config.upstream;
+  const all = [self(options), ...(await disk(options))];
+  const upstream = all.find((one) => one.kind === kind);
+  if (upstream === undefined) throw new TypeError(`the upstream authority ${kind} is not configured`);
+  return {
+    upstream,
+    formerUpstreams: all.filter((one) => one !== upstream),
+    close: () => Promise.resolve(),
+  };
+}
+
+type Opened = UpstreamAuthority & { readonly kind: UpstreamKind };
+
+function self({ config, keys, random }: UpstreamsOptions): Opened {
+  const { trustDomain } = config;
+  const { keyAlgorithm, uriNameConstraints } = config.anchor;
+  return new SelfSignedUpstream({ trustDomain, keys, keyAlgorithm, random, uriNameConstraints });
+}
+
+async function disk({ config, keys, clock, random, log }: UpstreamsOptions): Promise<readonly Opened[]> {
+  const { trustDomain, upstream } = config;
+  const settings = upstream.disk;
+  if (settings === null) return [];
+  const { DiskSource } = await import('./upstream/disk/disk-source.ts');
+  const { DiskUpstream } = await import('./upstream/disk/disk-upstream.ts');
+  const source = new DiskSource({ settings, trustDomain, clock, log });
+  return [new DiskUpstream({ settings, source, trustDomain, keys, clock, random })];
+}
