@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
+import { boundConnections } from './connection-bound.ts';
 import { errnoOf } from './errno.ts';
 
 /** Whether the process can do its work now. */
@@ -41,7 +42,7 @@ export class HttpEndpoint {
       },
       (request, response) => answer(options, request, response),
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    boundConnections(this.#server, MAX_CONNECTIONS);
   }
 
   /** Binds; gives the port. Throws `address_unavailable`. */

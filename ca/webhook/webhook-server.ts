@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:https';
 import { constants } from 'node:crypto';
 import type { SecureContextOptions } from 'node:tls';
 import type { Clock } from '../../host/clock.ts';
+import { boundConnections } from '../../host/connection-bound.ts';
 import { errnoOf } from '../../host/errno.ts';
 import { errorFields, type Log } from '../../host/log.ts';
 import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
@@ -12,6 +13,7 @@ import { MUTATE_PATH } from '../inject/webhook-configuration.ts';
 import type { Admission, AdmissionOutcome } from './admission.ts';
 import { type AdmissionRequest, formatAdmissionReview, parseAdmissionReview } from './admission-review.ts';
 import { ByteBudget } from './byte-budget.ts';
+import { RequestBodies } from './request-bodies.ts';
 
 /** What a {@link WebhookServer} is made of. */
 export interface WebhookServerOptions {
@@ -23,10 +25,10 @@ export interface WebhookServerOptions {
   readonly log: Log;
 }
 
-/** The API server keeps a few open; each has at most one request under way. */
-const MAX_CONNECTIONS = 256;
-/** Requests whose bodies are held at once. */
-const MAX_REQUESTS = 32;
+/** Each has at most one request under way; the API server opens one for each pod that is created at once. */
+const MAX_CONNECTIONS = 512;
+/** Bytes of all bodies that are held: thousands of usual pods, a few of the largest. */
+const MAX_HELD_BYTES = 32 * 1024 * 1024;
 const MAX_HEADER_BYTES = 16 * 1024;
 /** A request that is not there in this time is cut; the API server waits 30 seconds at most. */
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -38,24 +40,31 @@ const KEEP_ALIVE_MS = 90_000;
  */
 const BYTES_PER_SECOND = 4 * 1024 * 1024;
 const BURST_BYTES = 16 * 1024 * 1024;
+/** A burst beyond that waits: a pod whose question is refused starts without its agent, or not at all. */
+const MAX_WAIT_MS = 2_000;
 
 /**
  * The HTTPS server of the webhook: `POST /mutate`, an AdmissionReview in, one out.
  *
  * It is not told who asks, and need not be: an answer depends on the request alone, changes nothing here, and holds no
- * secret. A new certificate is for the connections to come.
+ * secret. Whoever asks too much or too slowly is cut before others are: each bound gives way to newcomers, or is shared out
+ * by address. A new certificate is for the connections to come.
  */
 export class WebhookServer {
   readonly #options: WebhookServerOptions;
   readonly #server: Server;
   readonly #budget: ByteBudget;
-  #requests = 0;
+  readonly #bodies = new RequestBodies({
+    maxBytes: LIMITS.admissionReviewBytes,
+    maxTotalBytes: MAX_HELD_BYTES,
+  });
 
   constructor(options: WebhookServerOptions) {
     this.#options = options;
     this.#budget = new ByteBudget({
       bytesPerSecond: BYTES_PER_SECOND,
       burstBytes: BURST_BYTES,
+      maxWaitMs: MAX_WAIT_MS,
       clock: options.clock,
     });
     this.#server = createServer(
@@ -70,7 +79,7 @@ export class WebhookServer {
       },
       (request, response) => void this.#answer(request, response),
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    boundConnections(this.#server, MAX_CONNECTIONS);
     // Clients that break off their handshake are theirs to explain.
     this.#server.on('tlsClientError', () => {});
   }
@@ -113,41 +122,28 @@ export class WebhookServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    this.#requests += 1;
     // A connection that breaks is the API server's to explain, and to try again.
     request.on('error', () => {});
     response.on('error', () => {});
     try {
-      const refusal = this.#refusalOf(request);
+      const refusal = refusalOf(request);
       if (refusal !== null) return this.#refuse(response, ...refusal);
-      const body = await readBody(request);
-      if (body === null) return this.#refuse(response, 413, 'malformed', TOO_LARGE);
-      if (!this.#budget.take(body.length)) return this.#refuse(response, 429, 'overloaded', BUSY);
-      const review = parseAdmissionReview(body);
-      const { answer, outcome } = await this.#options.admit(review);
-      this.#options.onOutcome(outcome);
-      send(response, 200, 'application/json', formatAdmissionReview(review, answer));
+      // Not known any more when the connection has broken.
+      const address = request.socket.remoteAddress ?? '';
+      await this.#bodies.with(request, async (body) => {
+        if (body === 'too large') return this.#refuse(response, 413, 'malformed', TOO_LARGE);
+        if (body === 'displaced') return this.#options.onOutcome('overloaded');
+        const waitMs = this.#budget.take(address, body.length);
+        if (waitMs === null) return this.#refuse(response, 429, 'overloaded', BUSY);
+        if (waitMs > 0) await this.#options.clock.sleep(waitMs);
+        const review = parseAdmissionReview(body);
+        const { answer, outcome } = await this.#options.admit(review);
+        this.#options.onOutcome(outcome);
+        send(response, 200, 'application/json', formatAdmissionReview(review, answer));
+      });
     } catch (error) {
       this.#fail(request, response, error);
-    } finally {
-      this.#requests -= 1;
     }
-  }
-
-  /** What can be said without the body. */
-  #refusalOf(
-    request: IncomingMessage,
-  ): readonly [status: number, outcome: AdmissionOutcome, text: string] | null {
-    const [path] = (request.url ?? '').split('?');
-    if (path !== MUTATE_PATH) return [404, 'malformed', `there is ${MUTATE_PATH} alone`];
-    if (request.method !== 'POST') return [405, 'malformed', 'only POST'];
-    if (!/^application\/json(?:;|$)/.test(request.headers['content-type'] ?? '')) {
-      return [415, 'malformed', 'the body must be application/json'];
-    }
-    if (Number(request.headers['content-length'] ?? 0) > LIMITS.admissionReviewBytes) {
-      return [413, 'malformed', TOO_LARGE];
-    }
-    return this.#requests > MAX_REQUESTS ? [429, 'overloaded', BUSY] : null;
   }
 
   #fail(request: IncomingMessage, response: ServerResponse, error: unknown): void {
@@ -179,17 +175,20 @@ export class WebhookServer {
 const TOO_LARGE = `the AdmissionReview is over ${LIMITS.admissionReviewBytes} bytes`;
 const BUSY = 'the webhook has as much to read as it takes; ask again';
 
-/** The body; null when it is too large. Rejects when the connection breaks first. */
-async function readBody(request: IncomingMessage): Promise<Uint8Array | null> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    const bytes = chunk as Buffer;
-    size += bytes.length;
-    if (size > LIMITS.admissionReviewBytes) return null;
-    chunks.push(bytes);
+/** What can be said without the body. */
+function refusalOf(
+  request: IncomingMessage,
+): readonly [status: number, outcome: AdmissionOutcome, text: string] | null {
+  const [path] = (request.url ?? '').split('?');
+  if (path !== MUTATE_PATH) return [404, 'malformed', `there is ${MUTATE_PATH} alone`];
+  if (request.method !== 'POST') return [405, 'malformed', 'only POST'];
+  if (!/^application\/json(?:;|$)/.test(request.headers['content-type'] ?? '')) {
+    return [415, 'malformed', 'the body must be application/json'];
   }
-  return Buffer.concat(chunks);
+  if (Number(request.headers['content-length'] ?? 0) > LIMITS.admissionReviewBytes) {
+    return [413, 'malformed', TOO_LARGE];
+  }
+  return null;
 }
 
 function send(response: ServerResponse, status: number, type: string, body: string): void {

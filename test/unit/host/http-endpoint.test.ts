@@ -79,6 +79,18 @@ describe('the HTTP endpoint', () => {
     assert.match(answer, /^HTTP\/1.1 405 /);
   });
 
+  it('answers the next one however many stall in the middle of a request', async (t) => {
+    const { url, port } = await endpoint(t);
+    for (let i = 0; i < 70; i += 1) {
+      const stalled = connect(port, '127.0.0.1');
+      stalled.on('error', () => {});
+      t.after(() => stalled.destroy());
+      await once(stalled, 'connect');
+      stalled.write('GET /livez HTTP/1.1\r\nx: ');
+    }
+    assert.equal((await fetch(`${url}/livez`)).status, 200);
+  });
+
   it('says which port is taken', async (t) => {
     const { port } = await endpoint(t);
     const other = new HttpEndpoint({ metrics: () => '', readiness: () => ({ ready: true, reason: '' }) });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { request as httpsRequest, Agent } from 'node:https';
 import { connect } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
@@ -11,7 +12,7 @@ import { KedgeError } from '../../../../pki/kedge-error.ts';
 import { LIMITS } from '../../../../pki/limits.ts';
 import { admissionReview, patchOf, type ReviewAnswer } from '../../../support/admission-reviews.ts';
 import { expectRejection } from '../../../support/expect-code.ts';
-import { ManualClock } from '../../../support/manual-clock.ts';
+import { ManualClock, settle } from '../../../support/manual-clock.ts';
 import { podWith, SETTINGS } from '../../../support/pods.ts';
 import { selfSignedTlsCertificate } from '../../../support/tls-certificate.ts';
 
@@ -50,12 +51,14 @@ async function running(t: TestContext, options: Partial<WebhookServerOptions> = 
       type = 'application/json',
       ca = first.certificate,
       chunked = false,
+      from = '127.0.0.1',
     } = {},
   ): Promise<Answer> =>
     new Promise((resolve, reject) => {
       const call = httpsRequest(
         {
           host: '127.0.0.1',
+          localAddress: from,
           servername: 'localhost',
           port,
           path,
@@ -151,15 +154,54 @@ describe('the webhook over HTTPS', () => {
     assert.doesNotMatch(mistake.body, /secret/);
   });
 
-  it('reads no more in a time than its share, and says when to ask again', async (t) => {
-    const { ask, outcomes } = await running(t, { clock: new ManualClock() });
+  it('lets what is beyond its share in a time wait, and refuses what would wait too long', async (t) => {
+    const clock = new ManualClock();
+    const { ask, outcomes } = await running(t, { clock });
     const large = Buffer.from(REVIEW + ' '.repeat(LIMITS.admissionReviewBytes - REVIEW.length));
     for (let i = 0; i < 5; i += 1) assert.equal((await ask(large)).status, 200);
+    const waiting = Array.from({ length: 3 }, () => ask(large));
+    while (clock.sleeping < 3) await settle();
     const { status, headers } = await ask(large);
     assert.equal(status, 429);
     assert.equal(headers['retry-after'], '1');
     assert.equal(outcomes.at(-1), 'overloaded');
+    await clock.advance(2_000);
+    for (const { status } of await Promise.all(waiting)) assert.equal(status, 200);
   });
+
+  it('leaves one address its part whatever another one sends', async (t) => {
+    const { ask, outcomes } = await running(t, { clock: new ManualClock() });
+    const junk = Buffer.alloc(LIMITS.admissionReviewBytes, ' ');
+    for (let i = 0; i < 5; i += 1) await ask(junk, { from: '127.0.0.2' });
+    assert.deepEqual(new Set(outcomes), new Set(['malformed']));
+    for (let i = 0; i < 2; i += 1)
+      assert.equal((await ask(Buffer.from(REVIEW.padEnd(3_000_000)))).status, 200);
+  });
+
+  const crowds = [
+    { name: 'connect and say nothing', count: 530, says: '' },
+    {
+      name: 'stall in the middle of a body',
+      count: 40,
+      says: 'POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{',
+    },
+  ];
+  for (const { name, count, says } of crowds) {
+    it(`answers the API server however many others ${name}`, async (t) => {
+      const { ask, port, first } = await running(t);
+      for (let i = 0; i < count; i += 1) {
+        const socket =
+          says === ''
+            ? connect(port, '127.0.0.1')
+            : tlsConnect({ port, host: '127.0.0.1', servername: 'localhost', ca: first.certificate });
+        socket.on('error', () => {});
+        t.after(() => socket.destroy());
+        await once(socket, says === '' ? 'connect' : 'secureConnect');
+        socket.write(says);
+      }
+      assert.equal((await ask(REVIEW)).status, 200);
+    });
+  }
 
   it('does not mind peers that speak no TLS, or go away in the middle', async (t) => {
     const { ask, port, first } = await running(t);
