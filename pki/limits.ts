@@ -59,7 +59,7 @@ export const LIMITS = {
   /** One object of the Kubernetes API, or one event of a watch: etcd holds 1.5 MiB of it, JSON adds to that. */
   kubernetesObjectBytes: 4 * 1024 * 1024,
   /** One page of a list of {@link LIMITS.kubernetesPageItems} objects. */
-  kubernetesPageBytes: 64 * 1024 * 1024,
+  kubernetesPageBytes: 16 * 1024 * 1024,
   kubernetesPageItems: 500,
   /** Objects in all pages of one list. */
   kubernetesListItems: 250_000,

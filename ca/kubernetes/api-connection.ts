@@ -76,7 +76,8 @@ const MAX_FREE_SOCKETS = 32;
  * HTTP/1.1 to one API server over connections that are kept: one request, one bounded answer. Knows no object.
  *
  * A read whose kept connection turns out to be closed is sent once more, over a new one; nothing else is repeated.
- * Throws `kubernetes_unreachable`, `kubernetes_answer_invalid`, or the signal's reason.
+ * Throws `kubernetes_unreachable`, `kubernetes_answer_invalid` (caused by `message_too_large` where the answer is), or the
+ * signal's reason.
  */
 export class ApiConnection {
   readonly #options: ApiConnectionOptions;
@@ -163,7 +164,10 @@ export class ApiConnection {
     const isTls = server.protocol === 'https:';
     const make = (maxSockets: number): HttpAgent => {
       const options = { keepAlive: true, maxSockets, maxFreeSockets: MAX_FREE_SOCKETS };
-      return isTls ? new HttpsAgent({ ...options, secureContext }) : new HttpAgent(options);
+      // Said, because NODE_TLS_REJECT_UNAUTHORIZED in the environment could say otherwise.
+      return isTls
+        ? new HttpsAgent({ ...options, secureContext, rejectUnauthorized: true })
+        : new HttpAgent(options);
     };
     this.#agents = { secureContext, calls: make(connections), watches: make(Number.POSITIVE_INFINITY) };
     return this.#agents;
@@ -216,7 +220,9 @@ async function readBody(message: IncomingMessage, request: ApiRequest, signal: A
 }
 
 function tooLong({ what, maxBytes }: ApiRequest): KedgeError {
-  return answerInvalid(`the answer to ${what}`, `is over ${maxBytes} bytes`);
+  const problem = `is over ${maxBytes} bytes`;
+  const cause = new KedgeError('message_too_large', `the answer ${problem}`);
+  return answerInvalid(`the answer to ${what}`, problem, cause);
 }
 
 function unreachable(server: URL, what: string, cause: unknown): KedgeError {

@@ -138,12 +138,14 @@ export class Informer<T> {
 
   async #list(signal: AbortSignal): Promise<string> {
     const { api, type, selection = {}, read } = this.#options;
-    const { items, resourceVersion } = await api.list(type, { ...selection, signal });
+    const found = new Map<string, T>();
+    const take = (object: KubernetesObject): void => void found.set(objectKey(object), read(object));
+    const { items, resourceVersion } = await api.list(type, { ...selection, take, signal });
+    for (const object of items) take(object);
     const missing = new Set(this.#values.keys());
-    for (const object of items) {
-      const key = objectKey(object);
+    for (const [key, value] of found) {
       missing.delete(key);
-      this.#set(key, read(object));
+      this.#set(key, value);
     }
     for (const key of missing) this.#remove(key);
     this.#synced = true;

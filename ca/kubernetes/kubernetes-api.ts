@@ -22,6 +22,16 @@ export interface CallOptions {
   readonly timeoutMs?: number;
 }
 
+/** What a list takes. */
+export interface ListOptions extends CallOptions, Selection {
+  /**
+   * Is given each object as its page comes, and it is then not in `items`: there may be many large ones, and no more than
+   * a page of them is kept. What it was given of a list that fails counts for nothing. A list need not call it. It must
+   * not throw.
+   */
+  readonly take?: (object: KubernetesObject) => void;
+}
+
 /** Objects that were there at one instant. */
 export interface ObjectList {
   readonly items: readonly KubernetesObject[];
@@ -98,7 +108,7 @@ export interface KubernetesApi {
   readonly namespace: string;
   get(type: ResourceType, ref: ObjectRef, options: CallOptions): Promise<KubernetesObject>;
   /** Reads page by page, each with the deadline; the pages are of one instant. */
-  list(type: ResourceType, options: CallOptions & Selection): Promise<ObjectList>;
+  list(type: ResourceType, options: ListOptions): Promise<ObjectList>;
   create(type: ResourceType, draft: ObjectDraft, options: CallOptions): Promise<KubernetesObject>;
   /** Posts to a subresource, as TokenRequest to `token` of a ServiceAccount; `answer` is what comes back. */
   createSubresource(

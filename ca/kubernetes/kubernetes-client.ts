@@ -1,9 +1,8 @@
 import type { Clock } from '../../host/clock.ts';
 import { withDeadline } from '../../host/deadline.ts';
-import { errnoOf } from '../../host/errno.ts';
-import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
+import { isKedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
-import { answerInvalid, isJsonObject, parseJson, readObject, readResourceVersion } from './api-answer.ts';
+import { answerInvalid, isJsonObject, parseJson, readObject } from './api-answer.ts';
 import type { ApiConnection, ApiRequest } from './api-connection.ts';
 import { accessOf, collectionOf, describe, pathOf, type Query, type Target, targetOf } from './api-path.ts';
 import { refusalOfAnswer, type RefusedRequest } from './api-refusal.ts';
@@ -13,10 +12,10 @@ import type {
   CallOptions,
   DeleteOptions,
   KubernetesApi,
+  ListOptions,
   ObjectList,
   ObjectRef,
   Patch,
-  Selection,
   WatchEvent,
   WatchOptions,
 } from './kubernetes-api.ts';
@@ -26,7 +25,8 @@ import {
   type ResourceType,
   SELF_SUBJECT_ACCESS_REVIEW,
 } from './objects.ts';
-import { linesOf, parseWatchEvent } from './watch-lines.ts';
+import { watchObjects } from './object-watch.ts';
+import { listInPages, type PageQuery } from './paged-list.ts';
 
 /** What a {@link KubernetesClient} is made of. */
 export interface KubernetesClientOptions {
@@ -47,9 +47,6 @@ const PATCH_TYPES = {
 } as const;
 /** YAML is the one form that every version takes, and JSON is YAML. */
 const APPLY_TYPE = 'application/apply-patch+yaml';
-
-/** The API server closes a watch at its time; one that is still open this much later is dead. */
-const WATCH_GRACE_MS = 10_000;
 
 interface Call {
   /** RBAC's verb. */
@@ -78,44 +75,13 @@ export class KubernetesClient implements KubernetesApi {
     return readObject(await this.#json(call, options), type, answerTo(call));
   }
 
-  async list(type: ResourceType, options: CallOptions & Selection): Promise<ObjectList> {
-    const { namespace, labelSelector, fieldSelector } = options;
-    const items: KubernetesObject[] = [];
-    let continueAt: string | undefined;
-    for (;;) {
-      const query = {
-        limit: LIMITS.kubernetesPageItems,
-        continue: continueAt,
-        labelSelector,
-        fieldSelector,
-      };
-      const target = { type, namespace: type.namespaced ? namespace : undefined };
-      const call = {
-        verb: 'list',
-        method: 'GET',
-        target,
-        query,
-        maxBytes: LIMITS.kubernetesPageBytes,
-      } as const;
-      const page = await this.#json(call, options);
-      const what = answerTo(call);
-      if (!isJsonObject(page) || page['kind'] !== `${type.kind}List`) {
-        throw answerInvalid(what, `is not a ${type.kind}List`);
-      }
-      const found = page['items'] ?? [];
-      if (!Array.isArray(found)) throw answerInvalid(what, 'has items that are not a list');
-      for (const item of found) items.push(readObject(item, type, what, true));
-      if (items.length > LIMITS.kubernetesListItems) {
-        throw answerInvalid(what, `has over ${LIMITS.kubernetesListItems} objects`);
-      }
-      const metadata = page['metadata'];
-      const next = isJsonObject(metadata) ? metadata['continue'] : undefined;
-      if (typeof next !== 'string' || next === '') {
-        return { items, resourceVersion: readResourceVersion(page, what) };
-      }
-      if (found.length === 0) throw answerInvalid(what, 'goes on for ever');
-      continueAt = next;
-    }
+  async list(type: ResourceType, options: ListOptions): Promise<ObjectList> {
+    const { namespace, labelSelector, fieldSelector, take } = options;
+    const target = { type, namespace: type.namespaced ? namespace : undefined };
+    const call = { verb: 'list', method: 'GET', target, maxBytes: LIMITS.kubernetesPageBytes } as const;
+    const ask = (page: PageQuery): Promise<unknown> =>
+      this.#json({ ...call, query: { ...page, labelSelector, fieldSelector } }, options);
+    return listInPages({ type, what: answerTo(call), ask, take });
   }
 
   async create(type: ResourceType, draft: ObjectDraft, options: CallOptions): Promise<KubernetesObject> {
@@ -188,7 +154,7 @@ export class KubernetesClient implements KubernetesApi {
     await this.#json({ verb: 'delete', method: 'DELETE', target: targetOf(type, ref), body }, options);
   }
 
-  async *watch(type: ResourceType, options: WatchOptions): AsyncGenerator<WatchEvent> {
+  watch(type: ResourceType, options: WatchOptions): AsyncIterable<WatchEvent> {
     const { namespace, labelSelector, fieldSelector, resourceVersion, timeoutSeconds, signal } = options;
     const { connection, clock, timeoutMs, onCall } = this.#options;
     const query = {
@@ -201,48 +167,17 @@ export class KubernetesClient implements KubernetesApi {
     };
     const target = { type, namespace: type.namespaced ? namespace : undefined };
     const call = { verb: 'watch', method: 'GET', target, query } as const;
-    const request = this.#requestOf(call);
-    const refused = refusedOf(call);
-    const end = new AbortController();
-    const stop = (): void => end.abort(signal.reason);
-    signal.throwIfAborted();
-    signal.addEventListener('abort', stop, { once: true });
-    const startMs = clock.monotonic();
-    let code = 'ok';
-    let isDead = false;
-    clock.sleep(timeoutSeconds * 1_000 + WATCH_GRACE_MS, end.signal).then(
-      () => {
-        isDead = true;
-        end.abort();
-      },
-      () => undefined,
-    );
-    try {
-      const message = await withDeadline({ clock, timeoutMs, what: 'the API server' }, end.signal, (head) =>
-        // The signal of the head alone must not cut the events that come after it.
-        connection.open(request, AbortSignal.any([head, end.signal])),
-      );
-      try {
-        const status = message.statusCode ?? 0;
-        if (status !== 200) {
-          const body = await wholeOf(linesOf(message, request.what));
-          throw refusalOfAnswer({ status, retryAfter: message.headers['retry-after'], body }, refused);
-        }
-        yield { kind: 'opened' };
-        for await (const line of linesOf(message, request.what)) yield parseWatchEvent(line, type, refused);
-      } finally {
-        message.destroy();
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      const failure = isDead || errnoOf(error) !== undefined ? brokenOff(request.what, error) : error;
-      if (isKedgeError(failure)) code = failure.code;
-      throw failure;
-    } finally {
-      onCall?.('watch', code, clock.monotonic() - startMs);
-      end.abort();
-      signal.removeEventListener('abort', stop);
-    }
+    return watchObjects({
+      connection,
+      clock,
+      type,
+      request: this.#requestOf(call),
+      refused: refusedOf(call),
+      timeoutMs,
+      timeoutSeconds,
+      signal,
+      onEnd: (code, durationMs) => onCall?.('watch', code, durationMs),
+    });
   }
 
   async servedResources(apiVersion: string, options: CallOptions): Promise<ReadonlySet<string>> {
@@ -362,17 +297,4 @@ function refusedOf({ verb, target }: Call): RefusedRequest {
     access: accessOf(verb, target),
     sensitive: target.type.sensitive === true,
   };
-}
-
-/** A watch whose connection broke, or on which the API server does not even end what is over. */
-function brokenOff(what: string, cause: unknown): KedgeError {
-  if (isKedgeError(cause)) return cause;
-  return new KedgeError('kubernetes_unreachable', `${what}: the connection broke off`, { cause });
-}
-
-/** The lines of a short answer, joined: a Status is one line or a few. */
-async function wholeOf(lines: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const line of lines) parts.push(line);
-  return Buffer.concat(parts);
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { Informer, type ObjectChange } from '../../../../ca/kubernetes/informer.ts';
-import type { ObjectList, WatchEvent } from '../../../../ca/kubernetes/kubernetes-api.ts';
+import type { ListOptions, ObjectList, WatchEvent } from '../../../../ca/kubernetes/kubernetes-api.ts';
 import { type KubernetesObject, POD } from '../../../../ca/kubernetes/objects.ts';
 import { silentLog } from '../../../../host/log.ts';
 import { KedgeError } from '../../../../pki/kedge-error.ts';
@@ -24,7 +24,7 @@ class Script {
   readonly lists: (ObjectList | KedgeError)[] = [];
   readonly watches: (WatchEvent | KedgeError | 'stay')[][] = [];
 
-  list = (_type: unknown, { signal }: { signal: AbortSignal }): Promise<ObjectList> => {
+  list = (_type: unknown, { signal }: ListOptions): Promise<ObjectList> => {
     this.calls.push('list');
     const next = this.lists.shift();
     if (next === undefined) return new Promise((_, reject) => signal.addEventListener('abort', reject));
@@ -98,6 +98,22 @@ describe('Informer', () => {
     assert.deepEqual(changes, ['set n/a -', 'set n/b -', 'set n/a n1', 'gone n/b n1', 'set n/c -']);
     assert.deepEqual(script.calls, ['list', 'watch 9']);
     assert.equal(informer.staleMs, 0);
+  });
+
+  it('keeps of each object what it reads, as the list gives it, and nothing of a list that fails', async (t) => {
+    const script = new Script();
+    const given: number[] = [];
+    script.list = async (_type, { take }) => {
+      take?.(pod('a', '5', 'n1'));
+      given.push(given.length);
+      if (given.length === 1) throw unreachable;
+      return { items: [], resourceVersion: '9' };
+    };
+    const { informer, changes, clock } = follow(t, script);
+    await settle();
+    assert.deepEqual([changes, informer.synced], [[], false]);
+    await clock.advance(1_000);
+    assert.deepEqual([changes, informer.synced], [['set n/a -'], true]);
   });
 
   it('goes on from the last event or bookmark when a watch ends, without a new list', async (t) => {

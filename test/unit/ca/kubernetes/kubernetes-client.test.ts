@@ -95,6 +95,18 @@ describe('KubernetesClient', () => {
     assert.deepEqual((await api.list(NAMESPACE, { ...call, namespace: 'ignored' })).items, []);
   });
 
+  it('lists what somebody made as large as can be, however many there are', async (t) => {
+    const { fake, api } = await server(t);
+    for (let i = 0; i < 14; i += 1) {
+      const metadata = { name: `p${i}`, annotations: { x: 'y'.repeat(1_300_000) } };
+      fake.store.create(
+        { collection: '/api/v1/pods', namespace: 'n' },
+        { apiVersion: 'v1', kind: 'Pod', metadata },
+      );
+    }
+    assert.equal((await api.list(POD, call)).items.length, 14);
+  });
+
   it('says that a list has to be begun again when its pages are gone', async (t) => {
     const { fake, api } = await server(t);
     for (let i = 0; i <= LIMITS.kubernetesPageItems; i += 1) {
