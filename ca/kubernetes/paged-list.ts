@@ -28,7 +28,7 @@ const FEWEST = Math.floor(LIMITS.kubernetesPageBytes / LIMITS.kubernetesObjectBy
 const FEWER = 5;
 
 /**
- * Reads a list to its end. A page that is too large is asked for again with fewer objects: whoever may create objects can
+ * Reads a list to its end. A page that is too large, or takes too long, is asked for again with fewer objects: whoever may create objects can
  * make large ones, and must not keep others from being seen. After each page that was not, the next may have twice as many.
  *
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks. Throws
@@ -39,9 +39,9 @@ export async function listInPages({ type, what, ask, take }: PagedListOptions): 
   let count = 0;
   let query: PageQuery = { limit: LIMITS.kubernetesPageItems, continue: undefined };
   for (;;) {
-    const page = await smallEnough(ask, query);
-    if (page === null) {
-      query = { ...query, limit: Math.max(FEWEST, Math.floor(query.limit / FEWER)) };
+    const page = await asked(ask, query);
+    if (typeof page === 'number') {
+      query = { ...query, limit: page };
       continue;
     }
     const found = itemsOf(page, type, what);
@@ -64,18 +64,21 @@ export async function listInPages({ type, what, ask, take }: PagedListOptions): 
   }
 }
 
-/** A page; null for one that is too large and can be made smaller. */
-async function smallEnough(
+/** A page; or of how many objects it is to be asked for instead. */
+async function asked(
   ask: PagedListOptions['ask'],
   query: PageQuery,
-): Promise<Readonly<Record<string, unknown>> | null> {
+): Promise<Readonly<Record<string, unknown>> | number> {
   try {
     const page = await ask(query);
     return isJsonObject(page) ? page : {};
   } catch (error) {
+    if (query.limit <= FEWEST) throw error;
+    // An API server that has to gather half a gigabyte begins to answer late. One that is away is asked once more for it.
+    if (isKedgeError(error, 'deadline_exceeded')) return FEWEST;
     const isTooLarge =
       isKedgeError(error, 'kubernetes_answer_invalid') && isKedgeError(error.cause, 'message_too_large');
-    if (isTooLarge && query.limit > FEWEST) return null;
+    if (isTooLarge) return Math.max(FEWEST, Math.floor(query.limit / FEWER));
     throw error;
   }
 }

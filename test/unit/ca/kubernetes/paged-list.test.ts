@@ -57,6 +57,22 @@ describe('a list in pages', () => {
     assert.equal(asked.at(-1), LIMITS.kubernetesPageBytes / LIMITS.kubernetesObjectBytes);
   });
 
+  it('asks for a small page where a large one takes too long, and once only where that does too', async () => {
+    const { ask, asked } = served(Array<number>(40).fill(1), 10_000);
+    const late = new KedgeError('deadline_exceeded', 'late');
+    const slow = (limit: number) => (query: PageQuery) =>
+      query.limit > limit ? Promise.reject(late) : ask(query);
+    assert.equal((await list(slow(100))).items.length, 40);
+    assert.equal(asked[0], 4);
+    let calls = 0;
+    const never = (): Promise<unknown> => {
+      calls += 1;
+      return Promise.reject(late);
+    };
+    await expectRejection('deadline_exceeded', list(never));
+    assert.equal(calls, 2);
+  });
+
   it('passes on what else goes wrong', async () => {
     const away = new KedgeError('kubernetes_unreachable', 'away');
     await expectRejection(
