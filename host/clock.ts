@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 /** Time as the rest of Kedge sees it: injected everywhere, so that tests own it. */
 export interface Clock {
   /** Wall clock, milliseconds since the Unix epoch. May jump. */
@@ -18,9 +16,27 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   // Not performance.now(), whose module costs an agent a third of a megabyte.
   monotonic: () => Number(process.hrtime.bigint()) / 1e6,
-  sleep: async (ms, signal) => {
-    await delay(Math.max(0, Math.min(ms, 2 ** 31 - 1)), undefined, signal === undefined ? {} : { signal });
-  },
+  // Not that of node:timers/promises, which makes an error with a stack of its own for each timer that is given up:
+  // that is each deadline that was met.
+  sleep: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(signal.reason as Error);
+        return;
+      }
+      const leave = (): void => {
+        clearTimeout(timer);
+        reject(signal?.reason as Error);
+      };
+      const timer = setTimeout(
+        () => {
+          signal?.removeEventListener('abort', leave);
+          resolve();
+        },
+        Math.max(0, Math.min(ms, 2 ** 31 - 1)),
+      );
+      signal?.addEventListener('abort', leave, { once: true });
+    }),
 };
 
 /**

@@ -10,6 +10,9 @@ export interface Deadline {
   readonly what: string;
 }
 
+/** Why a timer is given up: given, because the default is an error whose stack costs more than the timer. */
+const MET = 'the deadline was met';
+
 /**
  * Runs `work` with a signal that aborts with `signal`, or when the time is over. Rejects then at once, with the
  * reason of `signal` or `deadline_exceeded`, even if `work` does not look at its signal.
@@ -36,7 +39,7 @@ export async function withDeadline<T>(
   try {
     return await Promise.race([work(end.signal), ended.promise]);
   } finally {
-    timer.abort();
+    timer.abort(MET);
     signal.removeEventListener('abort', onAbort);
   }
 }

@@ -6,11 +6,12 @@ import {
   type RequestOptions,
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { isIP } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { errnoOf } from '../../host/errno.ts';
 import { KEDGE_VERSION } from '../../host/version.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
-import { answerInvalid } from './api-answer.ts';
+import { type ApiRequest, headOf, readBody } from './api-message.ts';
 
 /** What goes with a request so that the API server knows us, and we know it. */
 export interface PresentedCredentials {
@@ -39,20 +40,6 @@ export interface ApiConnectionOptions {
   readonly connections: number;
 }
 
-/** One request, complete. */
-export interface ApiRequest {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  /** With query. */
-  readonly path: string;
-  readonly body?: { readonly type: string; readonly text: string };
-  /** Longest answer that is taken, bytes. */
-  readonly maxBytes: number;
-  /** True when it changes nothing, so that it may be sent again over a new connection. */
-  readonly isRead: boolean;
-  /** In words, for messages. */
-  readonly what: string;
-}
-
 /** An answer, whole. */
 export interface ApiAnswer {
   readonly status: number;
@@ -69,6 +56,8 @@ interface Agents {
 /** As kubectl: kube-apiserver answers 406 where JSON alone is taken, for its keys are `application/jwk-set+json`. */
 const ACCEPT = 'application/json, */*';
 
+const USER_AGENT = `kedge/${KEDGE_VERSION}`;
+
 /** Idle connections that are kept. */
 const MAX_FREE_SOCKETS = 32;
 
@@ -82,11 +71,13 @@ const MAX_FREE_SOCKETS = 32;
 export class ApiConnection {
   readonly #options: ApiConnectionOptions;
   readonly #pathPrefix: string;
+  readonly #target: ReturnType<typeof targetOf>;
   #agents: Agents | null = null;
 
   constructor(options: ApiConnectionOptions) {
     this.#options = options;
     this.#pathPrefix = options.server.pathname.replace(/\/+$/, '');
+    this.#target = targetOf(options);
   }
 
   /** Sends a request and reads the answer, whatever its status. */
@@ -115,9 +106,9 @@ export class ApiConnection {
     const presented = await this.#options.credentials.present();
     signal.throwIfAborted();
     for (let isSecond = false; ; isSecond = true) {
-      const sent = this.#begin(request, presented, pool, signal);
+      const sent = this.#begin(request, presented, pool);
       try {
-        return await headOf(sent, request.body?.text);
+        return await headOf(sent, request.body?.text, signal);
       } catch (cause) {
         signal.throwIfAborted();
         const wasClosed = sent.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(errnoOf(cause) ?? '');
@@ -131,28 +122,19 @@ export class ApiConnection {
     request: ApiRequest,
     { authorization, secureContext }: PresentedCredentials,
     pool: 'calls' | 'watches',
-    signal: AbortSignal,
   ): ClientRequest {
-    const { server, tlsServerName } = this.#options;
+    const { server } = this.#options;
     const { body } = request;
-    const options: RequestOptions & { servername?: string } = {
-      protocol: server.protocol,
-      // A URL keeps the brackets of an IPv6 address, a socket wants none.
-      hostname: server.hostname.replace(/^\[|\]$/g, ''),
-      port: server.port === '' ? (server.protocol === 'https:' ? 443 : 80) : server.port,
+    const headers = ['host', server.host, 'accept', ACCEPT, 'user-agent', USER_AGENT];
+    if (authorization !== undefined) headers.push('authorization', authorization);
+    if (body !== undefined)
+      headers.push('content-type', body.type, 'content-length', String(Buffer.byteLength(body.text)));
+    const options: RequestOptions = {
+      ...this.#target,
       method: request.method,
       path: `${this.#pathPrefix}${request.path}`,
       agent: this.#agentsFor(secureContext)[pool],
-      signal,
-      headers: {
-        accept: ACCEPT,
-        'user-agent': `kedge/${KEDGE_VERSION}`,
-        ...(authorization === undefined ? {} : { authorization }),
-        ...(body === undefined
-          ? {}
-          : { 'content-type': body.type, 'content-length': Buffer.byteLength(body.text) }),
-      },
-      ...(tlsServerName === undefined ? {} : { servername: tlsServerName }),
+      headers,
     };
     return server.protocol === 'https:' ? httpsRequest(options) : httpRequest(options);
   }
@@ -164,10 +146,14 @@ export class ApiConnection {
     const isTls = server.protocol === 'https:';
     const make = (maxSockets: number): HttpAgent => {
       const options = { keepAlive: true, maxSockets, maxFreeSockets: MAX_FREE_SOCKETS };
-      // Said, because NODE_TLS_REJECT_UNAUTHORIZED in the environment could say otherwise.
-      return isTls
-        ? new HttpsAgent({ ...options, secureContext, rejectUnauthorized: true })
+      const agent = isTls
+        ? // Said, because NODE_TLS_REJECT_UNAUTHORIZED in the environment could say otherwise.
+          new HttpsAgent({ ...options, secureContext, rejectUnauthorized: true })
         : new HttpAgent(options);
+      // All its connections are to one server with one context: what they may be told apart by, some twenty options, need
+      // not be put together for each request.
+      agent.getName = () => server.host;
+      return agent;
     };
     this.#agents = { secureContext, calls: make(connections), watches: make(Number.POSITIVE_INFINITY) };
     return this.#agents;
@@ -178,6 +164,22 @@ export class ApiConnection {
   }
 }
 
+/** Whom each request goes to. */
+function targetOf({
+  server,
+  tlsServerName,
+}: ApiConnectionOptions): RequestOptions & { readonly servername?: string } {
+  // A URL keeps the brackets of an IPv6 address, a socket wants none.
+  const hostname = server.hostname.replace(/^\[|\]$/g, '');
+  const target = {
+    protocol: server.protocol,
+    hostname,
+    port: server.port === '' ? (server.protocol === 'https:' ? 443 : 80) : server.port,
+  };
+  const servername = tlsServerName ?? (isIP(hostname) === 0 ? hostname : '');
+  return server.protocol === 'https:' ? { ...target, servername } : target;
+}
+
 /** Closes the idle sockets of agents and has the others closed when they are; `destroy` would cut calls under way. */
 function retire({ calls, watches }: Agents): void {
   for (const agent of [calls, watches]) {
@@ -185,44 +187,6 @@ function retire({ calls, watches }: Agents): void {
     for (const sockets of Object.values(agent.freeSockets))
       for (const socket of sockets ?? []) socket.destroy();
   }
-}
-
-function headOf(sent: ClientRequest, body: string | undefined): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    sent.once('response', (message) => {
-      // From here on an error reaches whoever reads the message.
-      sent.on('error', () => {});
-      resolve(message);
-    });
-    sent.once('error', reject);
-    sent.end(body);
-  });
-}
-
-async function readBody(message: IncomingMessage, request: ApiRequest, signal: AbortSignal): Promise<Buffer> {
-  const announced = Number(message.headers['content-length'] ?? 0);
-  const chunks: Buffer[] = [];
-  let length = 0;
-  try {
-    if (announced > request.maxBytes) throw tooLong(request);
-    for await (const chunk of message as AsyncIterable<Buffer>) {
-      length += chunk.length;
-      if (length > request.maxBytes) throw tooLong(request);
-      chunks.push(chunk);
-    }
-  } catch (cause) {
-    message.destroy();
-    signal.throwIfAborted();
-    if (cause instanceof KedgeError) throw cause;
-    throw new KedgeError('kubernetes_unreachable', `${request.what}: the answer broke off`, { cause });
-  }
-  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, length);
-}
-
-function tooLong({ what, maxBytes }: ApiRequest): KedgeError {
-  const problem = `is over ${maxBytes} bytes`;
-  const cause = new KedgeError('message_too_large', `the answer ${problem}`);
-  return answerInvalid(`the answer to ${what}`, problem, cause);
 }
 
 function unreachable(server: URL, what: string, cause: unknown): KedgeError {

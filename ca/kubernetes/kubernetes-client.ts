@@ -3,7 +3,8 @@ import { withDeadline } from '../../host/deadline.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { answerInvalid, isJsonObject, parseJson, readObject } from './api-answer.ts';
-import type { ApiConnection, ApiRequest } from './api-connection.ts';
+import type { ApiConnection } from './api-connection.ts';
+import type { ApiRequest } from './api-message.ts';
 import { accessOf, collectionOf, describe, pathOf, type Query, type Target, targetOf } from './api-path.ts';
 import { refusalOfAnswer, type RefusedRequest } from './api-refusal.ts';
 import type {
