@@ -1,5 +1,5 @@
 /**
- * The load: `node load-client.ts <job.json>`; prints one JSON line `{"count", "elapsedMs", "responseBytes"}`.
+ * The load: `node load-client.ts <job.json>`; prints what `load-rounds.ts` says, with `responseBytes`.
  *
  * The same client drives the CA and the echo, with the same requests. `kept`: calls over a few kept connections,
  * many in flight. `new`: each call on a TLS connection of its own, closed afterwards.
@@ -7,17 +7,15 @@
 import { readFileSync } from 'node:fs';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { IssueX509SvidRequest } from '../../proto/gen/kedge/v1/identity.ts';
+import { loadRounds, type LoadTimes } from './load-rounds.ts';
 import { readWorkload } from './workload-file.ts';
 
-interface Job {
+interface Job extends LoadTimes {
   readonly port: number;
   readonly rootsFile: string;
   readonly workloadFile: string;
   readonly mode: 'kept' | 'new';
   readonly connections: number;
-  readonly inFlight: number;
-  readonly warmUpMs: number;
-  readonly measureMs: number;
 }
 
 const job = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Job;
@@ -71,23 +69,11 @@ const callOnce = async (): Promise<void> => {
 };
 
 const kept = job.mode === 'kept' ? Array.from({ length: job.connections }, connect) : [];
-let count = 0;
-const run = async (ms: number): Promise<number> => {
-  count = 0;
-  const start = performance.now();
-  const worker = async (index: number): Promise<void> => {
-    const client = kept[index % kept.length];
-    while (performance.now() - start < ms) {
-      await (client === undefined ? callOnce() : call(client));
-      count += 1;
-    }
-  };
-  await Promise.all(Array.from({ length: job.inFlight }, (_, index) => worker(index)));
-  return performance.now() - start;
-};
-
-await run(job.warmUpMs);
-console.log(JSON.stringify({ event: 'measuring' }));
-const elapsedMs = await run(job.measureMs);
-console.log(JSON.stringify({ event: 'measured', count, elapsedMs, responseBytes }));
-process.exit(0);
+await loadRounds(
+  job,
+  (worker) => {
+    const client = kept[worker % kept.length];
+    return client === undefined ? callOnce() : call(client);
+  },
+  () => ({ responseBytes }),
+);

@@ -1,6 +1,6 @@
 /**
  * The load straight on an API server: `node token-review-client.ts <job.json>`; TokenReviews by Kedge's own client, as the
- * CA makes them. Prints one JSON line `{"event": "measured", "count", "elapsedMs"}`, like `load-client.ts`.
+ * CA makes them. Prints what `load-rounds.ts` says.
  */
 import { readFileSync } from 'node:fs';
 import { openKubernetes } from '../../ca/kubernetes/open-kubernetes.ts';
@@ -8,14 +8,12 @@ import { DEFAULT_KUBERNETES_SETTINGS } from '../../ca/kubernetes/kubernetes-sett
 import { TOKEN_REVIEW } from '../../ca/kubernetes/objects.ts';
 import { systemClock } from '../../host/clock.ts';
 import { silentLog } from '../../host/log.ts';
+import { loadRounds, type LoadTimes } from './load-rounds.ts';
 import { readWorkload } from './workload-file.ts';
 
-interface Job {
+interface Job extends LoadTimes {
   readonly kubeconfig: string;
   readonly workloadFile: string;
-  readonly inFlight: number;
-  readonly warmUpMs: number;
-  readonly measureMs: number;
 }
 
 const job = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Job;
@@ -36,20 +34,4 @@ const review = async (): Promise<void> => {
     throw new Error(`a good token was refused: ${JSON.stringify(status)}`);
 };
 
-const run = async (ms: number): Promise<{ readonly count: number; readonly elapsedMs: number }> => {
-  let count = 0;
-  const start = performance.now();
-  const worker = async (): Promise<void> => {
-    while (performance.now() - start < ms) {
-      await review();
-      count += 1;
-    }
-  };
-  await Promise.all(Array.from({ length: job.inFlight }, worker));
-  return { count, elapsedMs: performance.now() - start };
-};
-
-await run(job.warmUpMs);
-console.log(JSON.stringify({ event: 'measuring' }));
-console.log(JSON.stringify({ event: 'measured', ...(await run(job.measureMs)) }));
-process.exit(0);
+await loadRounds(job, review);

@@ -251,6 +251,11 @@ export class KubernetesCluster {
     await this.#plane.stopApiServer();
   }
 
+  /** File with the private key that signs ServiceAccount tokens, PEM. */
+  get serviceAccountKeyFile(): string {
+    return this.#credentials.path('service-account.key');
+  }
+
   get apiServerPid(): number {
     return this.#plane.apiServerPid;
   }
