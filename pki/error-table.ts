@@ -230,6 +230,40 @@ export const ERROR_TABLE = {
   disk_certificate_expired: precondition('a certificate of the upstream authority has expired'),
   disk_certificate_not_yet_valid: precondition('a certificate of the upstream authority is not valid yet'),
   lifecycle_invalid: internal('a step of the lifecycle was asked for out of order'),
+  // --- upstream: Vault
+  vault_unreachable: unavailable(
+    'no answer from Vault: its address, its certificate, the network, or it takes too long',
+  ),
+  vault_sealed: unavailable('the Vault is sealed, or not initialized'),
+  vault_standby: unavailable('the Vault that answered does not lead its cluster, and does not forward'),
+  vault_throttled: unavailable('a rate limit quota of Vault refused the call'),
+  vault_unavailable: unavailable('an error of Vault itself (5xx)'),
+  vault_forbidden: precondition(
+    'no policy of the token allows what Kedge asked of Vault; the hint is the line that is missing',
+  ),
+  vault_login_refused: precondition('the login was refused by Vault, or the token in the token file'),
+  vault_mount_missing: precondition(
+    'there is no secrets engine of the wanted kind at the configured path of Vault',
+  ),
+  vault_namespace_missing: precondition('there is no such namespace in Vault'),
+  vault_issuer_missing: precondition(
+    'the PKI mount has no issuer of the configured name, or the version of Vault has no issuers',
+  ),
+  vault_root_missing: precondition(
+    'the PKI mount has no CA, or the root that its CA hangs under is not known',
+  ),
+  vault_root_changed: unavailable(
+    'an issuer of Vault would now hang under another root than the trust anchor in use; nothing is signed under it before the fleet trusts it',
+  ),
+  vault_clock_skewed: unavailable(
+    "the clocks of Vault and the CA differ by more than a new issuer's validity bears",
+  ),
+  vault_refused: precondition('a call was refused by Vault in another way (4xx)'),
+  vault_answer_empty: unavailable('an answer that should come from Vault has no body'),
+  vault_answer_html: unavailable('an answer that should come from Vault is HTML: a proxy or a login page'),
+  vault_answer_not_json: unavailable('an answer that should come from Vault is not JSON, or is cut off'),
+  vault_answer_too_large: unavailable('an answer that should come from Vault is over its size limit'),
+  vault_answer_invalid: unavailable('an answer of Vault lacks what its API documents'),
   // --- audit log
   audit_chain_broken: precondition('a line of the audit log was altered or removed'),
   audit_malformed: precondition('a line of the audit log is not one of Kedge'),

@@ -72,4 +72,12 @@ export const LIMITS = {
   passphraseFileBytes: 1024,
   /** Rounds that a passphrase is turned into a key by (PBKDF2), or the cost N (scrypt): seconds of CPU. */
   keyDerivationSteps: 10_000_000,
+  /** One answer of Vault: a list of issuers with chains of RSA certificates. */
+  vaultAnswerBytes: 512 * 1024,
+  /** Certificates in one member of an answer of Vault. */
+  vaultCertificates: 32,
+  /** Issuers of one PKI mount that are looked at. */
+  vaultIssuers: 64,
+  /** A token, role id, secret id or JWT for Vault. */
+  vaultCredentialBytes: 16 * 1024,
 } as const;

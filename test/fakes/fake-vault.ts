@@ -274,6 +274,7 @@ export class FakeVault {
     const [, area, ...rest] = path.split('/');
     const name = rest.join('/');
     if (area === 'seal' && method === 'PUT') this.isSealed = true;
+    else if (method === 'DELETE') this.mounts.delete(`${area === 'auth' ? 'auth/' : ''}${name}/`);
     else if (area === 'policies' && method === 'PUT')
       this.policy(name.replace(/^acl\//, ''), textOf(body, 'policy'));
     else if (area === 'auth' && method === 'POST') this.mountAuth(name, textOf(body, 'type'));

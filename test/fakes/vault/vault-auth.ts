@@ -9,6 +9,7 @@ export interface VaultRole {
   ttlSeconds: number;
   maxTtlSeconds: number;
   renewable: boolean;
+  withDefaultPolicy: boolean;
   /** AppRole. */
   readonly roleId: string;
   readonly secretIds: Set<string>;
@@ -37,6 +38,7 @@ export class VaultAuthMount {
       ttlSeconds: 120,
       maxTtlSeconds: 300,
       renewable: true,
+      withDefaultPolicy: true,
       roleId: randomUUID(),
       secretIds: new Set(),
       jwt: '',
@@ -61,6 +63,7 @@ export class VaultAuthMount {
         policies: textOf(body, 'token_policies').split(',').filter(Boolean),
         ttlSeconds: seconds(body['token_ttl']) ?? 2_764_800,
         maxTtlSeconds: seconds(body['token_max_ttl']) ?? 2_764_800,
+        withDefaultPolicy: body['token_no_default_policy'] !== true,
       });
       return NO_CONTENT;
     }
@@ -84,6 +87,7 @@ export class VaultAuthMount {
     const [name, role] = this.#roleOf(request);
     const token = this.#tokens.create({
       policies: role.policies,
+      withDefaultPolicy: role.withDefaultPolicy,
       ttlSeconds: role.ttlSeconds,
       maxTtlSeconds: role.maxTtlSeconds,
       renewable: role.renewable,

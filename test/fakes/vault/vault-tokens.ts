@@ -23,6 +23,7 @@ export interface VaultToken {
 /** What a new token is made of. */
 export interface NewToken {
   readonly policies: readonly string[];
+  readonly withDefaultPolicy?: boolean;
   readonly ttlSeconds: number | null;
   readonly maxTtlSeconds?: number;
   readonly renewable?: boolean;
@@ -53,7 +54,7 @@ export class VaultTokens {
     const token: VaultToken = {
       id: `s.${randomUUID().replaceAll('-', '')}`,
       accessor: randomUUID(),
-      policies: ['default', ...spec.policies].toSorted(),
+      policies: [...(spec.withDefaultPolicy === false ? [] : ['default']), ...spec.policies].toSorted(),
       displayName: spec.displayName ?? 'token',
       path: spec.path ?? 'auth/token/create',
       meta: spec.meta ?? {},
