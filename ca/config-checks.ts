@@ -26,6 +26,14 @@ function storeImpossibilities({ store = {}, keys = {} }: CaSettings): readonly I
   return found;
 }
 
+function keyManagerImpossibilities({ anchor, issuer, keys }: CaSettings): readonly Impossibility[] {
+  if (keys?.pkcs11 !== undefined) return [];
+  const message = 'pkcs11 needs a token: set keys.pkcs11.module, keys.pkcs11.token and keys.pkcs11.pinFile';
+  return Object.entries({ anchor, issuer })
+    .filter(([, group]) => group?.keyManager === 'pkcs11')
+    .map(([name]) => ({ key: `${name}.keyManager`, message }));
+}
+
 function upstreamImpossibilities({ upstream = {} }: CaSettings): readonly Impossibility[] {
   // Settings of another kind than the one in force are of what the CA moves away from.
   if (upstream.kind !== 'disk' || upstream.disk !== undefined) return [];
@@ -61,7 +69,11 @@ export function impossibilities(settings: CaSettings): readonly Impossibility[] 
       message: `${d(issuerLifetimeMs)} is over anchor.lifetime, ${d(anchorLifetimeMs)}: an issuer never outlives its anchor`,
     });
   }
-  found.push(...storeImpossibilities(settings), ...upstreamImpossibilities(settings));
+  found.push(
+    ...storeImpossibilities(settings),
+    ...upstreamImpossibilities(settings),
+    ...keyManagerImpossibilities(settings),
+  );
   const { svid = {} } = settings;
   try {
     SpiffeIdTemplate.parse(svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {

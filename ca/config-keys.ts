@@ -1,5 +1,6 @@
 import type { ConfigKey } from './config-key.ts';
 import { INJECTION_CONFIG_KEYS } from './inject/injection-config-keys.ts';
+import { PKCS11_CONFIG_KEYS } from './keys/pkcs11/pkcs11-config-keys.ts';
 import { UPSTREAM_CONFIG_KEYS } from './upstream/upstream-config-keys.ts';
 
 /** Every key of the CA's configuration. `docs/configuration.md` and the schema are held against it by tests. */
@@ -89,6 +90,13 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     means: 'the key of new issuers',
   },
   {
+    key: 'issuer.keyManager',
+    value: 'store, pkcs11',
+    default: 'store',
+    means:
+      'where the keys of new issuers are made: sealed in the trust state, or in the PKCS#11 token of keys.pkcs11',
+  },
+  {
     key: 'anchor.lifetime',
     value: 'duration',
     default: '1825d',
@@ -100,6 +108,13 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     value: 'ec-p256, ec-p384, rsa-3072',
     default: 'ec-p256',
     means: 'the key of new trust anchors',
+  },
+  {
+    key: 'anchor.keyManager',
+    value: 'store, pkcs11',
+    default: 'store',
+    means:
+      'where the keys of new trust anchors are made: sealed in the trust state, or in the PKCS#11 token of keys.pkcs11',
   },
   {
     key: 'anchor.uriNameConstraints',
@@ -238,6 +253,7 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     means:
       'the Secret with the sealing key, in the namespace of the CA; made while there is no trust state yet',
   },
+  ...PKCS11_CONFIG_KEYS,
   {
     key: 'fleet.replica',
     value: 'name',

@@ -11,6 +11,7 @@ import { impossibilities } from './config-checks.ts';
 import { CONFIG_KEYS } from './config-keys.ts';
 import { type CaSettings, type ListenAddress, merged, STORE_KINDS } from './config-settings.ts';
 import { ADDRESS, IMAGE, QUANTITY, type ValueForm } from './inject/annotation-values.ts';
+import { KEY_MANAGER_KINDS } from './keys/key-manager.ts';
 import { AGENT_LOG_LEVELS, IMAGE_PULL_POLICIES, SIDECAR_SETTINGS } from './inject/injection-settings.ts';
 import { FAILURE_POLICIES } from './inject/webhook-configuration.ts';
 import { DISK_MODES } from './upstream/disk/disk-settings.ts';
@@ -109,10 +110,12 @@ const SHAPE = {
     lifetime: duration(2_000, 3_660 * DAY_MS).optional(),
     renewAfter: duration(1_000, 3_660 * DAY_MS).optional(),
     keyAlgorithm: keyAlgorithm.optional(),
+    keyManager: z.enum(KEY_MANAGER_KINDS).optional(),
   }).optional(),
   anchor: closedObject({
     lifetime: duration(2_000, 36_500 * DAY_MS).optional(),
     keyAlgorithm: keyAlgorithm.optional(),
+    keyManager: z.enum(KEY_MANAGER_KINDS).optional(),
     uriNameConstraints: z.boolean().optional(),
   }).optional(),
   upstream: closedObject({
@@ -198,6 +201,12 @@ const SHAPE = {
   keys: closedObject({
     sealingKeyFile: path.optional(),
     sealingKeySecret: objectName.optional(),
+    pkcs11: closedObject({
+      module: path,
+      token: z.string().min(1, 'an empty label').max(32),
+      pinFile: path,
+      timeout: duration(100, 300_000, false).optional(),
+    }).optional(),
   }).optional(),
   fleet: closedObject({ replica: objectName.optional() }).optional(),
   audit: closedObject({ standardOutput: z.boolean().optional() }).optional(),

@@ -3,7 +3,7 @@ import type { TrustDomain } from '../pki/spiffe-id.ts';
 import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/injection-settings.ts';
 import type { FailurePolicy } from './inject/webhook-configuration.ts';
 import type { AttestorKind, IssuerEntry } from './attest/attest-settings.ts';
-import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+import type { AuthorityKeyAlgorithm, KeyManagerKind } from './keys/key-manager.ts';
 import type { DiskMode } from './upstream/disk/disk-settings.ts';
 import type { UpstreamKind } from './upstream/upstream-authority.ts';
 
@@ -26,6 +26,14 @@ export interface CaLimits {
   readonly watchStreams: number;
   readonly instances: number;
   readonly renewalsPerSecond: number;
+}
+
+/** The keys `keys.pkcs11`. */
+export interface Pkcs11Config {
+  readonly module: string;
+  readonly token: string;
+  readonly pinFile: string;
+  readonly timeout?: number | undefined;
 }
 
 /** The keys `upstream.disk`. */
@@ -59,12 +67,14 @@ export interface CaSettings {
         readonly lifetime?: number | undefined;
         readonly renewAfter?: number | undefined;
         readonly keyAlgorithm?: AuthorityKeyAlgorithm | undefined;
+        readonly keyManager?: KeyManagerKind | undefined;
       }
     | undefined;
   readonly anchor?:
     | {
         readonly lifetime?: number | undefined;
         readonly keyAlgorithm?: AuthorityKeyAlgorithm | undefined;
+        readonly keyManager?: KeyManagerKind | undefined;
         readonly uriNameConstraints?: boolean | undefined;
       }
     | undefined;
@@ -134,6 +144,7 @@ export interface CaSettings {
     | {
         readonly sealingKeyFile?: string | undefined;
         readonly sealingKeySecret?: string | undefined;
+        readonly pkcs11?: Pkcs11Config | undefined;
       }
     | undefined;
   readonly fleet?: { readonly replica?: string | undefined } | undefined;

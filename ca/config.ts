@@ -21,7 +21,8 @@ import {
 } from './config-settings.ts';
 import { injectionSettings, type WebhookSettings, webhookSettings } from './inject/injection-config.ts';
 import type { InjectionSettings } from './inject/injection-settings.ts';
-import type { AuthorityKeyAlgorithm } from './keys/key-manager.ts';
+import type { AuthorityKeyAlgorithm, KeyManagerKind } from './keys/key-manager.ts';
+import { type Pkcs11Settings, pkcs11Settings } from './keys/pkcs11/pkcs11-config.ts';
 import { SEALING_KEY_SECRET, TRUST_STATE_SECRET } from './kubernetes/cluster-names.ts';
 import { diskSettings } from './upstream/disk/disk-config.ts';
 import type { DiskSettings } from './upstream/disk/disk-settings.ts';
@@ -43,10 +44,14 @@ export interface CaConfig {
     readonly lifetimeMs: number;
     readonly renewAfterMs: number;
     readonly keyAlgorithm: AuthorityKeyAlgorithm;
+    /** Where the keys of new issuers are made. */
+    readonly keyManager: KeyManagerKind;
   };
   readonly anchor: {
     readonly lifetimeMs: number;
     readonly keyAlgorithm: AuthorityKeyAlgorithm;
+    /** Where the keys of new anchors are made. */
+    readonly keyManager: KeyManagerKind;
     readonly uriNameConstraints: boolean;
   };
   readonly upstream: {
@@ -65,6 +70,8 @@ export interface CaConfig {
   readonly policyFile: string | null;
   readonly store: StoreConfig;
   readonly sealingKey: SealingKeyConfig;
+  /** Null: no token is configured. */
+  readonly pkcs11: Pkcs11Settings | null;
   /** What this replica is called among those that share the trust state. */
   readonly replica: string;
   readonly audit: { readonly standardOutput: boolean };
@@ -143,10 +150,12 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       lifetimeMs: times.issuerLifetimeMs,
       renewAfterMs: times.renewAfterMs,
       keyAlgorithm: issuer.keyAlgorithm ?? 'ec-p256',
+      keyManager: issuer.keyManager ?? 'store',
     },
     anchor: {
       lifetimeMs: times.anchorLifetimeMs,
       keyAlgorithm: anchor.keyAlgorithm ?? 'ec-p256',
+      keyManager: anchor.keyManager ?? 'store',
       uriNameConstraints: anchor.uriNameConstraints ?? false,
     },
     upstream: {
@@ -170,6 +179,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
         ? { kind: 'kubernetes', secret: settings.store.secret ?? TRUST_STATE_SECRET }
         : { kind: 'sqlite' },
     sealingKey: sealingKeyOf(settings, folder, dataFolder),
+    pkcs11: settings.keys?.pkcs11 === undefined ? null : pkcs11Settings(settings.keys.pkcs11, folder),
     replica: settings.fleet?.replica ?? hostname(),
     audit: { standardOutput: settings.audit?.standardOutput ?? false },
     limits: {

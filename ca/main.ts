@@ -28,7 +28,7 @@ import { AuditLog } from './issue/audit-log.ts';
 import { registerIssuanceMetrics } from './issue/issuance-metrics.ts';
 import { IssuingService } from './issue/issuing-service.ts';
 import { RefusalLog } from './issue/refusal.ts';
-import { SealedKeyManager } from './keys/sealed-key-manager.ts';
+import { openKeys } from './key-backend.ts';
 import type { KubernetesApi } from './kubernetes/kubernetes-api.ts';
 import { openPolicy } from './policy-source.ts';
 import { DataFolderLock } from './store/data-folder-lock.ts';
@@ -63,8 +63,8 @@ export interface RunningCa extends CaAddresses {
 }
 
 /**
- * Starts a CA: the composition root. Only this file, `trust-backend.ts`, `upstream-backend.ts` and
- * `cluster.ts` know the backends.
+ * Starts a CA: the composition root. Only this file, `trust-backend.ts`, `key-backend.ts`,
+ * `upstream-backend.ts` and `cluster.ts` know the backends.
  *
  * Start; what fails undoes what came before it:
  *  1. hold the data folder: one CA at a time
@@ -145,12 +145,14 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const trust = () => engine.knownState;
   const fleet = new Fleet({ maxInstances: limits.instances, trust, log });
   const liveFleet = cluster?.fleet({ local: fleet, trust }) ?? fleet;
-  const keys = new SealedKeyManager({ trustDomain: trustDomain.name, sealingKey, random });
-  const upstreams = await openUpstreams({ config, keys, clock, random, log });
+  const keys = await openKeys({ config, sealingKey, clock, random });
+  undo.defer(() => keys.close());
+  const { anchors, importer } = keys;
+  const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log });
   undo.defer(() => upstreams.close());
   const engine = new AuthorityEngine({
     store,
-    keys,
+    keys: keys.issuers,
     upstream: upstreams.upstream,
     trustDomain,
     issuerKeyAlgorithm: config.issuer.keyAlgorithm,

@@ -9,8 +9,10 @@ import type { UpstreamAuthority, UpstreamKind } from './upstream/upstream-author
 /** What {@link openUpstreams} needs. */
 export interface UpstreamsOptions {
   readonly config: CaConfig;
-  /** Holds the anchors' keys of `self`, and takes the issuers' keys that an upstream gives. */
-  readonly keys: KeyManager & KeyImporter;
+  /** Makes and holds the anchors' keys of `self`. */
+  readonly keys: KeyManager;
+  /** Takes the issuers' keys that an upstream gives. */
+  readonly importer: KeyImporter;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -45,12 +47,12 @@ function self({ config, keys, random }: UpstreamsOptions): Opened {
   return new SelfSignedUpstream({ trustDomain, keys, keyAlgorithm, random, uriNameConstraints });
 }
 
-async function disk({ config, keys, clock, random, log }: UpstreamsOptions): Promise<readonly Opened[]> {
+async function disk({ config, importer, clock, random, log }: UpstreamsOptions): Promise<readonly Opened[]> {
   const { trustDomain, upstream } = config;
   const settings = upstream.disk;
   if (settings === null) return [];
   const { DiskSource } = await import('./upstream/disk/disk-source.ts');
   const { DiskUpstream } = await import('./upstream/disk/disk-upstream.ts');
   const source = new DiskSource({ settings, trustDomain, clock, log });
-  return [new DiskUpstream({ settings, source, trustDomain, keys, clock, random })];
+  return [new DiskUpstream({ settings, source, trustDomain, keys: importer, clock, random })];
 }

@@ -186,6 +186,19 @@ export const ERROR_TABLE = {
   sealing_key_invalid: precondition('the sealing key file is missing, readable by others, or not 32 bytes'),
   upstream_refused: unavailable('the upstream authority did not give an issuer'),
   authority_unusable: internal('a new authority failed its checks and was not adopted'),
+  // --- keys in a PKCS#11 token
+  hsm_module_unavailable: precondition(
+    'the PKCS#11 library, or the package pkcs11js that loads it, cannot be used on this machine',
+  ),
+  hsm_token_missing: unavailable('there is no PKCS#11 token of the configured label, or it was taken out'),
+  hsm_unavailable: unavailable(
+    'the PKCS#11 token does not answer, or answers with an error; it is tried again',
+  ),
+  hsm_pin_file_invalid: precondition('the file with the PIN of the PKCS#11 token cannot be used'),
+  hsm_pin_wrong: precondition(
+    'the PKCS#11 token refuses the PIN; it is not tried again until the file has another',
+  ),
+  hsm_pin_locked: precondition('the PIN of the PKCS#11 token is locked after too many wrong ones'),
   // --- upstream authority in files
   disk_file_missing: precondition('a file of the upstream authority does not exist'),
   disk_file_forbidden: precondition('a file of the upstream authority may not be read by the CA'),

@@ -24,6 +24,8 @@ export const PEERS: readonly Peer[] = [
   },
   // Runs the containers of the cluster tests.
   { name: 'bwrap', debianPackages: ['bubblewrap', 'libcap2', 'libselinux1'], path: 'usr/bin/bwrap' },
+  // Loaded by the tests, not run; what else is in its package makes tokens by hand.
+  { name: 'softhsm2-util', debianPackages: ['softhsm2', 'libsofthsm2'], path: 'usr/bin/softhsm2-util' },
   { name: 'stunnel', debianPackages: ['stunnel4', 'libwrap0', 'libnsl2'], path: 'usr/bin/stunnel4' },
   {
     name: 'postgres',

@@ -4,13 +4,17 @@ import type { SignatureAlgorithm } from '../../pki/algorithms.ts';
 /** The key algorithms that Kedge makes for its own authorities. */
 export type AuthorityKeyAlgorithm = 'ec-p256' | 'ec-p384' | 'rsa-3072';
 
+/** Which key managers there are: sealed in the trust state, or in a PKCS#11 token. */
+export const KEY_MANAGER_KINDS = ['store', 'pkcs11'] as const;
+export type KeyManagerKind = (typeof KEY_MANAGER_KINDS)[number];
+
 /**
  * Names one private key: plain data that goes into the trust state. It never holds the key in the clear.
  */
 export interface KeyHandle {
   /** Chosen by the caller of `generate`; unique in the trust domain. */
   readonly id: string;
-  readonly manager: 'store' | 'pkcs11';
+  readonly manager: KeyManagerKind;
   readonly algorithm: AuthorityKeyAlgorithm;
   /** SubjectPublicKeyInfo, DER. */
   readonly spki: Uint8Array;

@@ -90,12 +90,18 @@ describe('the architecture', () => {
 
   it('lets only main.ts of ca, and what it composes with, know the concrete backends', () => {
     const backend =
-      /^ca\/(store\/(sqlite|kubernetes)-|keys\/(sealed-key-manager|kubernetes-)|upstream\/(self-signed-|disk\/disk-upstream)|attest\/(development|token-review|oidc)-attestor|kubernetes\/kubernetes-client)/;
+      /^ca\/(store\/(sqlite|kubernetes)-|keys\/(sealed-key-manager|kubernetes-|pkcs11\/pkcs11-key-manager)|upstream\/(self-signed-|disk\/disk-upstream)|attest\/(development|token-review|oidc)-attestor|kubernetes\/kubernetes-client)/;
     const wrong = imports.filter(
       ({ from, target }) =>
         target !== null &&
         from.startsWith('ca/') &&
-        !['ca/main.ts', 'ca/trust-backend.ts', 'ca/upstream-backend.ts', 'ca/cluster.ts'].includes(from) &&
+        ![
+          'ca/main.ts',
+          'ca/trust-backend.ts',
+          'ca/key-backend.ts',
+          'ca/upstream-backend.ts',
+          'ca/cluster.ts',
+        ].includes(from) &&
         backend.test(target) &&
         dirname(from) !== dirname(target),
     );

@@ -1,6 +1,6 @@
 /**
  * The benchmarks: `npm run bench`, `npm run --silent bench -- --json`, `-- --quick` for a short run, `-- --only
- * in-process`, `end-to-end`, `start-up` or `memory` for one part. The whole takes half an hour, most of it a thousand
+ * in-process`, `end-to-end`, `start-up`, `hsm` or `memory` for one part. The whole takes half an hour, most of it a thousand
  * rotations; a short run has too few of them to tell a small growth from noise.
  *
  * Every figure is a ratio of two things measured in turns in one run, so that it means the same on another machine.
@@ -11,11 +11,12 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { agentMemory } from './agent-memory.ts';
 import { endToEnd } from './end-to-end.ts';
+import { hsm } from './hsm.ts';
 import { type Measurement, median, medianRatio, toJson, toTable } from './measurement.ts';
 import { canPin, JsonChild } from './processes.ts';
 import { startTimes } from './start-times.ts';
 
-const PARTS = ['in-process', 'end-to-end', 'start-up', 'memory'] as const;
+const PARTS = ['in-process', 'end-to-end', 'start-up', 'hsm', 'memory'] as const;
 type Part = (typeof PARTS)[number];
 
 const { values } = parseArgs({
@@ -64,6 +65,7 @@ try {
     'in-process': () => inProcess(folder),
     'end-to-end': () => endToEnd(folder, rounds, values.quick ? 1_500 : 3_000),
     'start-up': () => startTimes(folder, values.quick ? 7 : 21),
+    hsm: () => hsm(values.quick ? 5 : 21, progress),
     memory: () => agentMemory(folder, values.quick ? 1 : 3, values.quick ? 250 : 1_000),
   };
   for (const part of PARTS) {

@@ -35,8 +35,10 @@ export function localSigner(): Signer {
 }
 
 /** An active issuer below an anchor of its own, valid from a day ago for 30 days. */
-export async function testIssuer(): Promise<{ signing: SigningIssuer; anchor: Uint8Array }> {
-  const [anchorSigner, signer] = [localSigner(), localSigner()];
+export async function testIssuer(
+  signer: Signer = localSigner(),
+): Promise<{ signing: SigningIssuer; anchor: Uint8Array }> {
+  const anchorSigner = localSigner();
   const dates = { notBeforeMs: START_MS - DAY_MS, notAfterMs: START_MS + 29 * DAY_MS };
   const trustDomain = TRUST_DOMAIN;
   const anchor = await mintAnchor({

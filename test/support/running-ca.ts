@@ -31,12 +31,13 @@ export interface CaUnderTest {
   readonly connect: () => Promise<Client>;
 }
 
-/** Starts a CA, and ends it with the test. `flags` are keys of the configuration. */
+/** Starts a CA, and ends it with the test. `flags` are keys of the configuration, `file` is one. */
 export async function runningCa(
   t: Pick<TestContext, 'after'>,
   options: {
     readonly flags?: Readonly<Record<string, string>>;
     readonly folder?: string;
+    readonly file?: string;
     readonly log?: Log;
   } = {},
 ): Promise<CaUnderTest> {
@@ -50,7 +51,7 @@ export async function runningCa(
       ...options.flags,
     }),
   );
-  const config = await loadCaConfig({ flags });
+  const config = await loadCaConfig({ file: options.file, flags });
   const ca = await startCa({
     config,
     clock: systemClock,

@@ -31,8 +31,18 @@ describe('the configuration', () => {
         logLevel: 'info',
         listen: { grpc: { host: '127.0.0.1', port: 8443 }, http: { host: '127.0.0.1', port: 9443 } },
         svid: { ttlMs: DAY_MS, backdateMs: 120_000, idTemplate: 'ns/{namespace}/sa/{serviceAccount}' },
-        issuer: { lifetimeMs: 30 * DAY_MS, renewAfterMs: 20 * DAY_MS, keyAlgorithm: 'ec-p256' },
-        anchor: { lifetimeMs: 1825 * DAY_MS, keyAlgorithm: 'ec-p256', uriNameConstraints: false },
+        issuer: {
+          lifetimeMs: 30 * DAY_MS,
+          renewAfterMs: 20 * DAY_MS,
+          keyAlgorithm: 'ec-p256',
+          keyManager: 'store',
+        },
+        anchor: {
+          lifetimeMs: 1825 * DAY_MS,
+          keyAlgorithm: 'ec-p256',
+          keyManager: 'store',
+          uriNameConstraints: false,
+        },
         refreshHintSeconds: 300,
         clockSkewMs: 300_000,
         attest: {
@@ -67,6 +77,7 @@ describe('the configuration', () => {
         policyFile: null,
         store: { kind: 'sqlite' },
         sealingKey: { kind: 'file', path: '/work/.kedge/sealing-key', mayCreate: true },
+        pkcs11: null,
         replica: hostname(),
         audit: { standardOutput: false },
         limits: {
@@ -98,6 +109,19 @@ describe('the configuration', () => {
     assert.deepEqual(file.sealingKey, { kind: 'file', path: '/run/key', mayCreate: false });
   });
 
+  it('takes a token for the keys of anchors, of issuers, or of both', () => {
+    const { anchor, issuer, pkcs11 } = yaml(
+      'anchor: {keyManager: pkcs11}\nkeys: {pkcs11: {module: /lib/p11.so, token: kedge, pinFile: /run/pin}}',
+    );
+    assert.deepEqual([anchor.keyManager, issuer.keyManager], ['pkcs11', 'store']);
+    assert.deepEqual(pkcs11, {
+      module: '/lib/p11.so',
+      token: 'kedge',
+      pinFile: '/run/pin',
+      timeoutMs: 10_000,
+    });
+  });
+
   it('takes a CA in files, with a default for all but its certificate and key', () => {
     const disk = { certificateFile: 'tls.crt', keyFile: '/etc/tls.key' };
     const settings = yaml(`upstream: {kind: disk, disk: ${JSON.stringify(disk)}}`).upstream;
@@ -122,6 +146,11 @@ describe('the configuration', () => {
       text: 'store: {kind: kubernetes}\nkeys: {sealingKeySecret: a, sealingKeyFile: b}',
       want: /keys\.sealingKeySecret: excludes keys\.sealingKeyFile/,
     },
+    {
+      text: 'anchor: {keyManager: pkcs11}',
+      want: /anchor\.keyManager: pkcs11 needs a token: set keys\.pkcs11/,
+    },
+    { text: 'keys: {pkcs11: {module: a, token: b}}', want: /keys\.pkcs11\.pinFile/ },
     { text: 'upstream: {kind: disk}', want: /upstream\.kind: disk needs the files: set upstream\.disk/ },
     { text: 'upstream: {disk: {keyFile: a}}', want: /upstream\.disk\.certificateFile/ },
     { text: 'store: {kind: etcd}', want: /store\.kind/ },
