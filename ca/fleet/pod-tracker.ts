@@ -1,6 +1,8 @@
+import { backoffMs } from '../../host/backoff.ts';
 import type { Clock } from '../../host/clock.ts';
 import type { Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
+import { Wakeup } from '../../host/wakeup.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
 import { INJECTED_SELECTOR } from '../kubernetes/cluster-names.ts';
 import { Informer } from '../kubernetes/informer.ts';
@@ -35,6 +37,7 @@ const STALE_MS = 150_000;
 /** Pods without the label that are looked up at once, and their pace, milliseconds. */
 const CHECKS = 20;
 const CHECK_MS = 30_000;
+const BACKOFF = { baseMs: 500, capMs: 15_000 } as const;
 
 /** The pods that carry the agent, as the API server tells of them, and those that are gone. */
 export class PodTracker {
@@ -45,6 +48,9 @@ export class PodTracker {
   readonly #gone = new Map<string, number>();
   #version = 0;
   readonly #perNamespace = new Map<string, number>();
+  /** By UID: those that the watch no longer tells of. They count as before until it is known why. */
+  readonly #missed = new Map<string, WorkloadPod>();
+  readonly #missing = new Wakeup();
   /** Those without the label that were looked up last, so that others get their turn. */
   #checked = new Set<string>();
 
@@ -59,8 +65,11 @@ export class PodTracker {
       onChange: (change) => {
         const { previous } = change;
         const value = change.kind === 'set' ? change.value : null;
-        // A pod of the same name is another pod: its UID says so.
-        if (previous !== undefined && previous !== null && previous.uid !== value?.uid) this.#lose(previous);
+        if (previous !== undefined && previous !== null && previous.uid !== value?.uid) {
+          // A pod of the same name is another pod: its UID says so. One that has ended never runs again.
+          if (value !== null || previous.stage === 'ended') this.#lose(previous, true);
+          else this.#miss(previous);
+        }
         if (value !== null) this.#see(value);
       },
       clock,
@@ -96,19 +105,31 @@ export class PodTracker {
 
   /** Follows the pods until the signal aborts; looks up, now and then, those of `unlabelled` that may be gone. */
   async run(unlabelled: () => readonly Unlabelled[], signal: AbortSignal): Promise<void> {
-    await Promise.all([this.#informer.run(signal), this.#checkUnlabelled(unlabelled, signal)]);
+    await Promise.all([
+      this.#informer.run(signal),
+      this.#checkMissed(signal),
+      this.#checkUnlabelled(unlabelled, signal),
+    ]);
   }
 
   #see(pod: WorkloadPod): void {
     this.#version += 1;
+    this.#missed.delete(pod.uid);
     const known = this.#sightings.get(pod.uid);
     this.#sightings.set(pod.uid, { pod, sinceMs: known?.sinceMs ?? this.#options.clock.now() });
     if (known === undefined) this.#count(pod.namespace, 1);
   }
 
-  #lose({ uid, namespace }: WorkloadPod): void {
+  /** A watch by labels tells of a pod that lost the label as it does of one that was deleted: somebody must look. */
+  #miss(pod: WorkloadPod): void {
+    this.#missed.set(pod.uid, pod);
+    this.#missing.wake();
+  }
+
+  #lose({ uid, namespace }: WorkloadPod, isGone: boolean): void {
+    this.#version += 1;
     if (this.#sightings.delete(uid)) this.#count(namespace, -1);
-    this.#bury(uid);
+    if (isGone) this.#bury(uid);
   }
 
   #bury(uid: string): void {
@@ -129,6 +150,31 @@ export class PodTracker {
     if (before === 0 || before + by === 0) this.#options.onNamespace?.(namespace);
   }
 
+  /** Looks up what the watch no longer tells of, at once, and again until there is an answer. */
+  async #checkMissed(signal: AbortSignal): Promise<void> {
+    const { clock, random } = this.#options;
+    let failures = 0;
+    while (!signal.aborted) {
+      const generation = this.#missing.generation;
+      let isAnswered = true;
+      for (const [uid, pod] of this.#missed) {
+        const found = await this.#look({ id: uid, namespace: pod.namespace, podName: pod.name }, signal);
+        isAnswered = found !== 'unanswered';
+        if (!isAnswered) break;
+        // It has the label again since.
+        if (this.#missed.get(uid) !== pod) continue;
+        this.#missed.delete(uid);
+        this.#lose(pod, found === 'gone');
+      }
+      failures = isAnswered ? 0 : failures + 1;
+      const waitMs = isAnswered ? CHECK_MS : backoffMs(failures, BACKOFF, random);
+      const sleep = (end: AbortSignal): Promise<void> => clock.sleep(waitMs, end);
+      // A newcomer does not make an API server that is away answer.
+      if (isAnswered) await this.#missing.sleep(generation, sleep, signal).catch(() => undefined);
+      else await sleep(signal).catch(() => undefined);
+    }
+  }
+
   /** An agent that was put into a pod by hand: only asking for the pod by its name tells whether it is gone. */
   async #checkUnlabelled(unlabelled: () => readonly Unlabelled[], signal: AbortSignal): Promise<void> {
     const { clock, random } = this.#options;
@@ -143,21 +189,23 @@ export class PodTracker {
       }
       for (const instance of turn) {
         this.#checked.add(instance.id);
+        const found = await this.#look(instance, signal);
+        if (found === 'gone') this.#bury(instance.id);
         // The API server is away, or does not let us: who cannot be looked up is not gone.
-        if (!(await this.#check(instance, signal))) break;
+        if (found === 'unanswered') break;
       }
     }
   }
 
-  /** False when the question was not answered. */
-  async #check({ id, namespace, podName }: Unlabelled, signal: AbortSignal): Promise<boolean> {
+  async #look(
+    { id, namespace, podName }: Unlabelled,
+    signal: AbortSignal,
+  ): Promise<'there' | 'gone' | 'unanswered'> {
     try {
       const { metadata } = await this.#options.api.get(POD, { namespace, name: podName }, { signal });
-      if (metadata.uid !== id) this.#bury(id);
+      return metadata.uid === id ? 'there' : 'gone';
     } catch (error) {
-      if (!isKedgeError(error, 'kubernetes_not_found')) return false;
-      this.#bury(id);
+      return isKedgeError(error, 'kubernetes_not_found') ? 'gone' : 'unanswered';
     }
-    return true;
   }
 }

@@ -38,6 +38,8 @@ interface Stored {
 
 interface Change extends Stored {
   readonly version: number;
+  /** As it was before; undefined for one that is new. */
+  readonly before: KubernetesObject | undefined;
   readonly kind: 'added' | 'modified' | 'deleted';
 }
 
@@ -177,9 +179,8 @@ export class MemoryKubernetes implements KubernetesApi {
         const wake = this.#wake.promise;
         for (const change of this.#changes.filter(({ version }) => version > seen)) {
           seen = change.version;
-          if (change.type === type.plural && matches(change.object, options)) {
-            yield { kind: change.kind, object: structuredClone(change.object) };
-          }
+          const event = change.type === type.plural ? eventOf(change, options) : null;
+          if (event !== null) yield event;
         }
         if (epoch !== this.#epoch) return;
         yield { kind: 'bookmark', resourceVersion: String(seen) };
@@ -251,12 +252,18 @@ export class MemoryKubernetes implements KubernetesApi {
     this.#version += 1;
     const stored = at(object, this.#version);
     this.#objects.set(id(type, ref), { type: type.plural, key: keyOf(ref), object: stored });
-    this.#note(type, ref, stored, kind);
+    this.#note(type, ref, stored, kind, before);
     return stored;
   }
 
-  #note(type: ResourceType, ref: ObjectRef, object: KubernetesObject, kind: Change['kind']): void {
-    this.#changes.push({ version: this.#version, kind, type: type.plural, key: keyOf(ref), object });
+  #note(
+    type: ResourceType,
+    ref: ObjectRef,
+    object: KubernetesObject,
+    kind: Change['kind'],
+    before?: KubernetesObject,
+  ): void {
+    this.#changes.push({ version: this.#version, kind, type: type.plural, key: keyOf(ref), object, before });
     this.#tell();
   }
 
@@ -286,6 +293,15 @@ function id(type: ResourceType, ref: ObjectRef): string {
 
 function at(object: KubernetesObject, version: number): KubernetesObject {
   return { ...object, metadata: { ...object.metadata, resourceVersion: String(version) } };
+}
+
+/** What a watch with this selection tells of a change: an object that no longer matches is deleted to it. */
+function eventOf({ kind, object, before, version }: Change, selection: Selection): WatchEvent | null {
+  const matched = before !== undefined && matches(before, selection);
+  if (matches(object, selection)) {
+    return { kind: kind === 'modified' && !matched ? 'added' : kind, object: structuredClone(object) };
+  }
+  return matched ? { kind: 'deleted', object: structuredClone(at(before, version)) } : null;
 }
 
 function matches({ metadata }: KubernetesObject, selection: Selection): boolean {

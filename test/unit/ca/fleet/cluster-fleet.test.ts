@@ -105,6 +105,11 @@ class Cluster {
     return metadata.uid!;
   }
 
+  async relabelPod(name: string, labels: Record<string, string>): Promise<void> {
+    const pod = await this.api.get(POD, { namespace: 'shop', name }, { signal: never });
+    await this.api.replace(POD, { ...pod, metadata: { ...pod.metadata, labels } }, { signal: never });
+  }
+
   async deletePod(name: string): Promise<void> {
     await this.api.delete(POD, { namespace: 'shop', name }, { signal: never });
   }
@@ -185,6 +190,40 @@ describe('the fleet of a cluster', () => {
     await cluster.deletePod('cart-1');
     await cluster.clock.advance(1_000);
     assert.deepEqual(cluster.live(fleet), [], 'although its stream is still open');
+  });
+
+  it('goes on counting a pod that only lost its label: it runs, whatever the watch says', async (t) => {
+    const cluster = new Cluster(t);
+    const uid = await cluster.pod('cart-1');
+    const { fleet, agent } = cluster.replica('ca-0');
+    await cluster.clock.advance(1_000);
+    const { report, close } = agent(uid, 'cart-1');
+    report(4);
+    close();
+    assert.equal(cluster.stragglers(fleet), 1);
+    await cluster.relabelPod('cart-1', {});
+    await cluster.clock.advance(1_000);
+    assert.equal(cluster.stragglers(fleet), 1, 'a gate must not open over it');
+    await cluster.relabelPod('cart-1', { 'kedge.io/injected': 'true' });
+    await cluster.clock.advance(1_000);
+    assert.deepEqual(cluster.live(fleet), ['cart-1']);
+    await cluster.deletePod('cart-1');
+    await cluster.clock.advance(1_000);
+    assert.deepEqual(cluster.live(fleet), []);
+  });
+
+  it('counts a pod that nobody tells of any more until somebody could look', async (t) => {
+    const cluster = new Cluster(t);
+    await cluster.pod('cart-1');
+    const { fleet } = cluster.replica('ca-0');
+    await cluster.clock.advance(1_000);
+    cluster.api.fault = ({ verb }) => (verb === 'get' ? { before: refusal('kubernetes_unreachable') } : null);
+    await cluster.deletePod('cart-1');
+    await cluster.clock.advance(60_000);
+    assert.deepEqual(cluster.live(fleet), ['cart-1']);
+    cluster.api.fault = () => null;
+    await cluster.clock.advance(15_000);
+    assert.deepEqual(cluster.live(fleet), []);
   });
 
   it('tells a pod from the one of the same name before it', async (t) => {
