@@ -8,7 +8,7 @@ import type { JsonMap } from '../inject/json.ts';
 import { Informer } from '../kubernetes/informer.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import type { KubernetesObject, ResourceType } from '../kubernetes/objects.ts';
-import { type ConfigurationVerdict, judgeConfiguration } from './configuration-verdict.ts';
+import { type ConfigurationVerdict, judgeConfiguration, trustsAnchors } from './configuration-verdict.ts';
 
 /** The kind of object that tells the API server about the webhook. */
 export const MUTATING_WEBHOOK_CONFIGURATION: ResourceType = {
@@ -28,6 +28,8 @@ export interface ConfigurationKeeperOptions {
   readonly anchorsPem: () => string;
   /** Called when it became as it should be, or is no longer. */
   readonly onCurrent: (current: boolean) => void;
+  /** Called when {@link ConfigurationKeeper.trustsAnchors} may have become true. */
+  readonly onTrusted: () => void;
   readonly onWrite: () => void;
   readonly clock: Clock;
   readonly random: Random;
@@ -81,9 +83,16 @@ export class ConfigurationKeeper {
     });
   }
 
-  /** Whether the API server trusts every anchor of the present bundle, as far as is known. */
+  /** Whether all of it was as it should be at the last look. */
   get isCurrent(): boolean {
     return this.#isCurrent;
+  }
+
+  /** Whether the API server trusts every anchor of the present bundle, as far as is known. */
+  get trustsAnchors(): boolean {
+    const { name, webhooks, anchorsPem } = this.#options;
+    const object = this.#informer.get(name);
+    return object !== undefined && trustsAnchors(object['webhooks'], webhooks, anchorsPem());
   }
 
   /** The trust anchors may be others now. */
@@ -128,6 +137,7 @@ export class ConfigurationKeeper {
     const object = this.#informer.get(name);
     if (object === undefined) return this.#missing();
     this.#isMissing = false;
+    if (this.trustsAnchors) this.#options.onTrusted();
     const verdict = judgeConfiguration(object['webhooks'], webhooks, anchorsPem());
     if (verdict.kind === 'current') {
       this.#unknownSinceMs = null;

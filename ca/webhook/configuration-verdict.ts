@@ -42,6 +42,20 @@ export function judgeConfiguration(
   return { kind: 'drifted', webhooks: [...ours, ...others], removesAnchors };
 }
 
+/**
+ * Whether the API server trusts every one of these anchors in each of our webhooks, whatever else became of them: others
+ * may add to a webhook, as managed clusters do to its namespaceSelector, for as long as they like.
+ */
+export function trustsAnchors(found: unknown, wanted: readonly JsonMap[], anchorsPem: string): boolean {
+  const hooks = (isList(found) ? found : []).filter(isMap);
+  const anchors = anchorsIn(Buffer.from(anchorsPem).toString('base64'));
+  return wanted.every((ours) => {
+    const there = hooks.find((hook) => nameOf(hook) === nameOf(ours));
+    const trusted = new Set(anchorsIn(member(member(there, 'clientConfig'), 'caBundle')));
+    return anchors.every((anchor) => trusted.has(anchor));
+  });
+}
+
 function nameOf(hook: JsonMap): Json {
   return hook['name'] ?? null;
 }

@@ -69,10 +69,8 @@ export class Webhook {
           .current()
           .bundle.x509Authorities.map((der) => encodePem('CERTIFICATE', der))
           .join(''),
-      onCurrent: (current) => {
-        this.#metrics.configuration(current);
-        if (current) this.#serving.issuerChanged();
-      },
+      onCurrent: (current) => this.#metrics.configuration(current),
+      onTrusted: () => this.#serving.issuerChanged(),
       onWrite: () => this.#metrics.repaired(),
       clock,
       random,
@@ -89,7 +87,7 @@ export class Webhook {
             dnsNames: webhookDnsNames(settings),
           },
         }),
-      issuerId: () => (this.#keeper.isCurrent ? (engine.signingIssuer()?.issuer.id ?? null) : null),
+      issuerId: () => (this.#keeper.trustsAnchors ? (engine.signingIssuer()?.issuer.id ?? null) : null),
       onCertificate: (certificate, notAfterMs) => {
         this.#metrics.certificate(notAfterMs);
         this.#server?.use(certificate);

@@ -27,6 +27,8 @@ async function keeping(t: TestContext, server: OneObject, clock = new ManualCloc
     webhooks: WANTED,
     anchorsPem: () => world.anchors,
     onCurrent: (now) => void current.push(now),
+    onTrusted: () => {},
+
     onWrite: () => {},
     clock,
     random: fixedRandom(0.5),

@@ -98,6 +98,29 @@ describe('the webhook of a CA', () => {
     );
   });
 
+  it('follows the issuer although the cluster adds to each webhook what Kedge did not put there', async (t) => {
+    const { world, server, issuerShown, pass, changed, webhook, first } = await running(t);
+    // As AKS and GKE Autopilot do to the namespaceSelector of every webhook, whoever writes it.
+    const write = server.replace;
+    server.replace = async (type, draft) => {
+      const hooks = draft['webhooks'] as { namespaceSelector: { matchExpressions: object[] } }[];
+      const theirs = { key: 'control-plane', operator: 'DoesNotExist' };
+      const webhooks = hooks.map(({ namespaceSelector, ...hook }) => ({
+        ...hook,
+        namespaceSelector: { matchExpressions: [...namespaceSelector.matchExpressions, theirs] },
+      }));
+      return write(type, { ...draft, webhooks });
+    };
+    await pass(10_000);
+    const next = await testIssuer();
+    world.anchors = [first.anchor, next.anchor];
+    world.signing = next.signing;
+    changed();
+    await pass(120_000);
+    assert.equal(webhook.isConfigured, false);
+    assert.equal(await issuerShown(), next.signing.issuer.id);
+  });
+
   it('shows none under a new anchor before the API server trusts that anchor', async (t) => {
     const { world, server, issuerShown, pass, changed, webhook, first } = await running(t);
     await pass(2_000);
