@@ -46,12 +46,18 @@ interface Verified {
   readonly instance: WorkloadInstance;
 }
 
+/** A cluster that has a key of the `kid` that was asked for. */
+interface Holder {
+  readonly trusted: TrustedIssuer;
+  readonly key: JwsKey;
+}
+
 /**
  * {@link Attestor} that verifies tokens itself, with the keys of the clusters that signed them: no call for each token,
  * and clusters whose API server cannot be reached from here. It cannot see that a pod is gone: its token works until it
  * expires, unless {@link TrustedIssuer.review} is there.
  *
- * Which cluster a token is of: that `iss`, and among several of it the one that has the token's key.
+ * Which cluster a token is of: that `iss`, and among several of it the one whose key has signed it.
  */
 export class OidcAttestor implements Attestor {
   readonly #options: OidcAttestorOptions;
@@ -78,26 +84,32 @@ export class OidcAttestor implements Attestor {
       const issuers = new Set(this.#options.issuers.map(({ issuer }) => issuer));
       throw issuerUnknown(read.claims.issuer, [...issuers]);
     }
-    const holder = candidates.find(({ keys }) => keys.known(read.kid) !== undefined);
-    const key = holder?.keys.known(read.kid);
-    if (holder !== undefined && key !== undefined) {
-      return reviewed(this.#verify(read, holder, key, digest), token, peer, signal);
-    }
-    return this.#search(read, candidates, signal).then(([trusted, found]) =>
-      reviewed(this.#verify(read, trusted, found, digest), token, peer, signal),
-    );
+    const holders = candidates.flatMap((trusted) => holderOf(trusted, trusted.keys.known(read.kid)));
+    const verified = this.#verifyByAny(read, holders, digest);
+    if (!(verified instanceof KedgeError)) return reviewed(verified, token, peer, signal);
+    const others = candidates.filter(({ keys }) => keys.known(read.kid) === undefined);
+    if (others.length === 0) throw verified;
+    return this.#search(read, others, signal).then((found) => {
+      const late = this.#verifyByAny(read, found, digest);
+      // Of a key that was known all along, its refusal says more.
+      if (late instanceof KedgeError) throw holders.length > 0 ? verified : late;
+      return reviewed(late, token, peer, signal);
+    });
   }
 
-  /** Asks all clusters of that `iss` for the key at once. One that cannot say counts only when no other has it. */
+  /**
+   * Asks these clusters for the key at once, and gives those that have it. One that cannot say counts only when no other
+   * has it: throws then what it said.
+   */
   async #search(
     { kid }: ReadToken,
     candidates: readonly TrustedIssuer[],
     signal: AbortSignal,
-  ): Promise<readonly [TrustedIssuer, JwsKey]> {
+  ): Promise<readonly Holder[]> {
     const found = await Promise.all(
       candidates.map(async (trusted) => {
         try {
-          return [trusted, await trusted.keys.find(kid)] as const;
+          return holderOf(trusted, await trusted.keys.find(kid));
         } catch (error) {
           if (!isKedgeError(error)) throw error;
           return error;
@@ -105,12 +117,27 @@ export class OidcAttestor implements Attestor {
       }),
     );
     signal.throwIfAborted();
-    let failure: KedgeError | undefined;
-    for (const one of found) {
-      if (one instanceof KedgeError) failure ??= one;
-      else if (one[1] !== undefined) return [one[0], one[1]];
+    const holders = found.flatMap((one) => (one instanceof KedgeError ? [] : one));
+    const failure = found.find((one) => one instanceof KedgeError);
+    if (holders.length === 0 && failure !== undefined) throw failure;
+    return holders;
+  }
+
+  /**
+   * The token by the first of these keys that signed it, or why none did. All are tried: a `kid` is no secret, and a
+   * cluster that publishes another's must not keep that one's workloads out.
+   */
+  #verifyByAny(read: ReadToken, holders: readonly Holder[], digest: string): Verified | KedgeError {
+    let refusal: KedgeError | undefined;
+    for (const { trusted, key } of holders) {
+      try {
+        return this.#verify(read, trusted, key, digest);
+      } catch (error) {
+        if (!isKedgeError(error, 'token_signature_invalid', 'token_algorithm_refused')) throw error;
+        refusal ??= error;
+      }
     }
-    throw failure ?? keyUnknown(kid);
+    return refusal ?? keyUnknown(read.kid);
   }
 
   #verify(read: ReadToken, trusted: TrustedIssuer, key: JwsKey, digest: string): Verified {
@@ -135,6 +162,10 @@ export class OidcAttestor implements Attestor {
       throw error;
     }
   }
+}
+
+function holderOf(trusted: TrustedIssuer, key: JwsKey | undefined): readonly Holder[] {
+  return key === undefined ? [] : [{ trusted, key }];
 }
 
 /** What the token proves, once whoever is to be asked as well says the same. */

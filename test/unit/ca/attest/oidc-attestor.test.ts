@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { join } from 'node:path';
@@ -54,6 +55,9 @@ function attestorOf(cluster: FakeCluster, ...issuers: TrustedIssuer[]) {
   return { attestor, attest };
 }
 
+const kidOf = (token: string): string =>
+  (JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString()) as { kid: string }).kid;
+
 const keyFetches = ({ fake }: FakeCluster): number =>
   fake.seen.filter(({ path }) => path === '/openid/v1/jwks').length;
 
@@ -99,6 +103,27 @@ describe('OidcAttestor', () => {
     assert.equal((await attest(west.token({ audiences: ['kedge-west'] }))).cluster, 'west');
     await expectRejection('token_audience_mismatch', attest(west.token()));
     await expectRejection('token_audience_mismatch', attest(east.token({ audiences: ['kedge-west'] })));
+  });
+
+  it('lets no cluster keep another out by publishing a key under its kid', async (t) => {
+    const [east, west] = [await fakeCluster(t), await fakeCluster(t)];
+    const kid = kidOf(east.token());
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 });
+    const forged = { keys: [{ ...publicKey.export({ format: 'jwk' }), kid, alg: 'RS256', use: 'sig' }] };
+    west.fake.extensions.unshift(({ path }) => (path === '/openid/v1/jwks' ? forged : undefined));
+    for (const isEastKnown of [true, false]) {
+      const [hostile, keys] = [keysOf(west), keysOf(east)];
+      await hostile.refresh();
+      if (isEastKnown) await keys.refresh();
+      const { attest } = attestorOf(
+        east,
+        trusted(west, { cluster: 'west', keys: hostile }),
+        trusted(east, { keys }),
+      );
+      assert.equal((await attest(east.token())).cluster, 'east');
+      const broken = `${east.token().slice(0, -10)}AAAAAAAAAA`;
+      await expectRejection('token_signature_invalid', attest(broken));
+    }
   });
 
   it('looks at the audience before the pod: a token for somebody else is no token without a pod', async (t) => {
