@@ -13,13 +13,22 @@ export interface ReviewTurnsOptions {
 /** When to come back where there was no turn, milliseconds. */
 const RETRY_AFTER_MS = 1_000;
 
+interface Waiter {
+  readonly go: () => void;
+  readonly refuse: (error: KedgeError) => void;
+}
+
 /**
- * Whose turn it is to ask the API server: first come, first served, within bounds, so that a flood of tokens makes
- * neither a flood of TokenReviews nor a heap of waiting calls, and one address cannot have it all.
+ * Whose turn it is to ask the API server, within bounds, so that a flood of tokens makes neither a flood of TokenReviews
+ * nor a heap of waiting calls. Turns go round the addresses that wait, in each in the order in which its calls came: one
+ * with a thousand forged tokens is ahead of another one's first by no more than one. Where no more may wait, the last call
+ * of the address with most of them goes.
  */
 export class ReviewTurns {
   readonly #options: ReviewTurnsOptions;
-  readonly #waiting: (() => void)[] = [];
+  /** By address, never empty; the address whose turn is next comes first. */
+  readonly #waiting = new Map<string, Waiter[]>();
+  #waitingCount = 0;
   readonly #byAddress = new Map<string, number>();
   #running = 0;
 
@@ -32,34 +41,65 @@ export class ReviewTurns {
   }
 
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waitingCount;
   }
 
-  /** Runs `work` when there is a turn. Throws `overloaded` at once when there is no place to wait. */
+  /** Runs `work` when there is a turn. Throws `overloaded` when there is no place to wait, or none any more. */
   async run<T>(address: string, work: () => Promise<T>): Promise<T> {
-    const { concurrent, waiting, perAddress } = this.#options;
+    const { concurrent, perAddress } = this.#options;
     const ofAddress = this.#byAddress.get(address) ?? 0;
     if (ofAddress >= perAddress) throw overloaded('this address has as many tokens under review as it may');
-    if (this.#running >= concurrent) {
-      if (this.#waiting.length >= waiting) throw overloaded('as many tokens wait for their review as may');
-    }
+    if (this.#running >= concurrent) this.#makeRoom(address);
     this.#byAddress.set(address, ofAddress + 1);
     try {
-      if (this.#running >= concurrent) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#running >= concurrent) await this.#wait(address);
       else this.#running += 1;
       try {
         return await work();
       } finally {
-        // Whoever waits takes over this turn.
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#running -= 1;
-        else next();
+        this.#handOn();
       }
     } finally {
       const left = (this.#byAddress.get(address) ?? 1) - 1;
       if (left === 0) this.#byAddress.delete(address);
       else this.#byAddress.set(address, left);
     }
+  }
+
+  #wait(address: string): Promise<void> {
+    return new Promise((go, refuse) => {
+      this.#waitingCount += 1;
+      const queue = this.#waiting.get(address);
+      if (queue === undefined) this.#waiting.set(address, [{ go, refuse }]);
+      else queue.push({ go, refuse });
+    });
+  }
+
+  /** Whoever waits takes over this turn. */
+  #handOn(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) {
+      this.#running -= 1;
+      return;
+    }
+    const [address, queue] = next;
+    const waiter = queue.shift();
+    this.#waiting.delete(address);
+    if (queue.length > 0) this.#waiting.set(address, queue);
+    this.#waitingCount -= 1;
+    waiter?.go();
+  }
+
+  #makeRoom(address: string): void {
+    if (this.#waitingCount < this.#options.waiting) return;
+    const [largest, queue] = [...this.#waiting].reduce((a, b) => (b[1].length > a[1].length ? b : a));
+    if (queue.length <= (this.#waiting.get(address)?.length ?? 0) + 1) {
+      throw overloaded('as many tokens wait for their review as may');
+    }
+    const last = queue.pop();
+    if (queue.length === 0) this.#waiting.delete(largest);
+    this.#waitingCount -= 1;
+    last?.refuse(overloaded('others wait for the review of their tokens, and this address has most'));
   }
 }
 

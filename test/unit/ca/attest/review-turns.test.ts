@@ -32,6 +32,37 @@ describe('ReviewTurns', () => {
     assert.deepEqual([turns.running, turns.waiting], [0, 0]);
   });
 
+  it('goes round the addresses: a flood from one is ahead of another by no more than a turn', async () => {
+    const turns = new ReviewTurns({ concurrent: 1, waiting: 100, perAddress: 50 });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const order: string[] = [];
+    const held = turns.run('flood', () => promise);
+    const all = ['flood', 'flood', 'flood', 'flood', 'a', 'b', 'a'].map((address) =>
+      turns.run(address, async () => void order.push(address)),
+    );
+    resolve();
+    await Promise.all([held, ...all]);
+    assert.deepEqual(order, ['flood', 'a', 'b', 'flood', 'a', 'flood', 'flood']);
+    assert.deepEqual([turns.running, turns.waiting], [0, 0]);
+  });
+
+  it('takes the place of a newcomer from the address that has most, where all are taken', async () => {
+    const turns = new ReviewTurns({ concurrent: 1, waiting: 3, perAddress: 50 });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const held = turns.run('flood', () => promise);
+    const flood = ['1', '2', '3'].map((name) => turns.run('flood', () => Promise.resolve(name)));
+    const displaced = expectRejection('overloaded', flood[2] ?? held);
+    const newcomer = turns.run('a', () => Promise.resolve('a'));
+    await displaced;
+    await expectRejection(
+      'overloaded',
+      turns.run('flood', () => promise),
+    );
+    resolve();
+    assert.deepEqual(await Promise.all([newcomer, flood[0], flood[1]]), ['a', '1', '2']);
+    assert.deepEqual([turns.running, turns.waiting], [0, 0]);
+  });
+
   it('hands the turn on after a failure as well', async () => {
     const turns = new ReviewTurns({ concurrent: 1, waiting: 8, perAddress: 10 });
     const failing = turns.run('a', () => Promise.reject(new Error('no')));
