@@ -134,7 +134,8 @@ export const ANNOTATIONS = [
   },
   {
     name: 'files-key-mode',
-    form: matching('three octal digits, as in 0640', /^0?[0-7]{3}$/),
+    // As the agent takes it: it would end at its start, and its pod with it.
+    form: matching('three octal digits, the last one 0, as in 0640', /^0?[0-7]{2}0$/),
     default: '0600, or 0640 and the group fsGroup where the pod has one',
     means: 'permission bits of the files that hold the key',
   },

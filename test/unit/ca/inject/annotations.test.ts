@@ -33,7 +33,7 @@ describe('the annotations', () => {
     'run-as-user': ['0', '-1', 'root', '4294967295'],
     'haproxy-sockets': ['', 'relative.sock', '/a.sock,/a.sock', '10.0.0.1:9999', '/a.sock,', '/a\n.sock'],
     'canary-path': ['x', '/a b', `/${'a'.repeat(1100)}`],
-    'files-key-mode': ['888', '0o640', '00640'],
+    'files-key-mode': ['888', '0o640', '00640', '0644', '0601', '777'],
     'files-preset': ['caddy'],
     sidecar: ['auto'],
     'log-level': ['trace'],
