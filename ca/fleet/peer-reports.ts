@@ -42,7 +42,7 @@ interface PeerReport {
   readonly resourceVersion: string | undefined;
   /** Null where it cannot be read, and for this replica's own. */
   readonly report: ReplicaReport | null;
-  /** When it was written, or seen where it cannot be read; milliseconds since the Unix epoch. */
+  /** When it was written, or seen where it cannot be read or says later; milliseconds since the Unix epoch. */
   readonly atMs: number;
 }
 
@@ -105,7 +105,7 @@ export class PeerReports {
     if (name === own) return peer;
     try {
       const report = parseReplicaReport(bytesOf(object));
-      return { ...peer, report, atMs: report.writtenAtMs };
+      return { ...peer, report, atMs: Math.min(report.writtenAtMs, peer.atMs) };
     } catch (error) {
       this.#options.log.warn('fleet.peer_report_refused', { name, error: errorFields(error) });
       return peer;

@@ -4,8 +4,9 @@ import { ClusterFleet } from '../../../../ca/fleet/cluster-fleet.ts';
 import { coverageOf, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts';
 import { Fleet } from '../../../../ca/fleet/fleet.ts';
 import { isLive } from '../../../../ca/fleet/instance.ts';
-import { PeerReports } from '../../../../ca/fleet/peer-reports.ts';
+import { FLEET_REPORT_KEY, FLEET_REPORT_LABELS, PeerReports } from '../../../../ca/fleet/peer-reports.ts';
 import { PodTracker } from '../../../../ca/fleet/pod-tracker.ts';
+import { encodeReplicaReport } from '../../../../ca/fleet/replica-report.ts';
 import { reportName, ReportPublisher } from '../../../../ca/fleet/report-publisher.ts';
 import { CONFIG_MAP, POD } from '../../../../ca/kubernetes/objects.ts';
 import { systemRandom } from '../../../../host/random.ts';
@@ -282,6 +283,22 @@ describe('the fleet of a cluster', () => {
     await cluster.clock.advance(6_000_000);
     assert.equal(cluster.api.stored(CONFIG_MAP, { namespace: 'kedge', name: a.name }), undefined, 'removed');
     assert.ok(cluster.api.stored(CONFIG_MAP, { namespace: 'kedge', name: b.name }) !== undefined);
+  });
+
+  it('lets go as soon of one whose clock was ahead: nothing was written later than it was seen', async (t) => {
+    const cluster = new Cluster(t);
+    const { peers } = cluster.replica('ca-0');
+    const writtenAtMs = cluster.clock.now() + 10 * 3_600_000;
+    const report = encodeReplicaReport({ replica: 'ahead', writtenAtMs, instances: [] }, () => false);
+    const draft = {
+      metadata: { namespace: 'kedge', name: 'kedge-fleet-ahead', labels: FLEET_REPORT_LABELS },
+      binaryData: { [FLEET_REPORT_KEY]: Buffer.from(report).toString('base64') },
+    };
+    await cluster.api.create(CONFIG_MAP, draft, { signal: never });
+    await cluster.clock.advance(1_000);
+    assert.equal(peers.replicas, 1);
+    await cluster.clock.advance(1_000_000);
+    assert.equal(peers.replicas, 0);
   });
 
   it('finds out by asking that a pod without the label is gone', async (t) => {
