@@ -90,6 +90,7 @@ export function impossibilities(settings: CaSettings): readonly Impossibility[] 
   found.push(
     ...attestProblems({
       kind: attest.kind ?? 'development',
+      audience: attest.audience ?? 'kedge',
       issuers: attest.issuers ?? [],
       allowUnboundTokens: attest.allowUnboundTokens ?? false,
       idTemplate: svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE,

@@ -5,6 +5,8 @@ import { SpiffeIdTemplate } from './spiffe-id-template.ts';
 /** What is looked at. */
 export interface AttestChecks {
   readonly kind: string;
+  /** What our own API server is asked for. */
+  readonly audience: string;
   readonly issuers: readonly IssuerEntry[];
   readonly allowUnboundTokens: boolean;
   readonly idTemplate: string;
@@ -38,6 +40,12 @@ export function attestProblems(checks: AttestChecks): readonly AttestProblem[] {
     const key = `attest.issuers.${i}`;
     const problem = keysProblem(issuer);
     if (problem !== undefined) found.push({ key, message: problem });
+    if (issuer.tokenReview === true && (issuer.audience ?? checks.audience) !== checks.audience) {
+      found.push({
+        key,
+        message: `tokenReview asks our own API server for attest.audience, ${quote(checks.audience)}, which no token for ${quote(issuer.audience ?? '')} has: give both the same`,
+      });
+    }
     if (issuers.findIndex(({ cluster }) => cluster === issuer.cluster) !== i) {
       found.push({ key, message: `there are two issuers of the cluster ${quote(issuer.cluster)}` });
     }

@@ -90,7 +90,12 @@ function discovery(issuer: string, fetchDocument: DocumentReader): KeySource {
       }
       const keysUrl = document.get('jwks_uri');
       if (typeof keysUrl !== 'string') throw new KedgeError('issuer_keys_invalid', `${what} has no jwks_uri`);
-      return fetchDocument(parseUrl(keysUrl), signal);
+      const keys = parseUrl(keysUrl);
+      // Loopback is for what an operator names: an answer must not have the CA ask its own ports.
+      if (keys.protocol !== 'https:') {
+        throw new KedgeError('issuer_keys_invalid', `${what} has a jwks_uri that is not https`);
+      }
+      return fetchDocument(keys, signal);
     },
   };
 }

@@ -290,6 +290,11 @@ describe('the configuration', () => {
       ],
     },
     {
+      name: 'a review of tokens that are for another audience than the one that is asked for',
+      text: 'attest: {kind: oidc, issuers: [{issuer: "https://a", cluster: a, audience: mesh, tokenReview: true}]}',
+      want: [/tokenReview asks our own API server for attest.audience, "kedge".*"mesh"/],
+    },
+    {
       name: 'two clusters whose workloads could have one SPIFFE ID',
       text: 'attest: {kind: oidc, issuers: [{issuer: "https://a", cluster: a}, {issuer: "https://b", cluster: b}]}',
       want: [/clusters "a" and "b" can get the same SPIFFE ID/],

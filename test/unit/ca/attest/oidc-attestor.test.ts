@@ -347,6 +347,7 @@ describe('keySourceOf', () => {
       { issuer: `${issuer}/`, jwks_uri: `${other.url}/jwks` },
       { issuer },
       { issuer, jwks_uri: 7 },
+      { issuer, jwks_uri: 'http://127.0.0.1:9443/metrics' },
     ]) {
       server.answers[path] = JSON.stringify(document);
       await expectRejection('issuer_keys_invalid', fetchOf(t, location));
