@@ -121,6 +121,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     metrics: () => registry.render(),
     readiness: () =>
       running.api?.readiness() ?? { ready: false, reason: running.engine?.health().reason ?? waitsFor },
+    documents: new Map([['/identity', () => running.api?.identity() ?? '{"phase":"starting"}\n']]),
   });
   undo.defer(() => http.close());
   const httpPort = await http.listen(config.listen.http.host, config.listen.http.port);

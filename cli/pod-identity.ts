@@ -2,13 +2,15 @@ import * as z from 'zod';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import { TrustDomain } from '../pki/spiffe-id.ts';
 
-/** What an agent says at `/identity`. */
+/** What an agent, or a CA, says at `/identity`. */
 export interface PodIdentity {
   readonly trustDomain: TrustDomain;
   readonly phase: string;
   /** DER, leaf first; null = it serves none now. */
   readonly chain: readonly Uint8Array[] | null;
   readonly bundle: { readonly sequence: bigint; readonly x509Authorities: readonly Uint8Array[] } | null;
+  /** Its clock, milliseconds since the Unix epoch; null where it does not say: agents do not. */
+  readonly timeMs: number | null;
 }
 
 const MAX_CERTIFICATES = 64;
@@ -23,6 +25,7 @@ const schema = z.object({
   phase: z.enum(['starting', 'denied', 'expired', 'serving']),
   svid: z.object({ chain: certificates.min(1) }).nullable(),
   bundle: z.object({ sequence: z.string().regex(/^\d{1,20}$/), x509Authorities: certificates }).nullable(),
+  timeMs: z.number().int().nonnegative().optional(),
 });
 
 /** Reads the answer of an agent. Members that this version does not know are passed over. Throws `agent_answer_invalid`. */
@@ -36,12 +39,13 @@ export function readPodIdentity(answer: unknown): PodIdentity {
       { hint: 'check that the port is that of the agent (annotation kedge.io/http-port)' },
     );
   }
-  const { trustDomain, phase, svid, bundle } = result.data;
+  const { trustDomain, phase, svid, bundle, timeMs } = result.data;
   return {
     trustDomain: TrustDomain.parse(trustDomain),
     phase,
     chain: svid === null ? null : svid.chain,
     bundle:
       bundle === null ? null : { sequence: BigInt(bundle.sequence), x509Authorities: bundle.x509Authorities },
+    timeMs: timeMs ?? null,
   };
 }

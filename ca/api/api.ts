@@ -21,6 +21,7 @@ import { getBundle, getStatus } from './admin-service.ts';
 import { AdminSocket } from './admin-socket.ts';
 import { type ApiMetrics, registerApiGauges, registerApiMetrics } from './api-metrics.ts';
 import { CurrentBundle } from './bundle-message.ts';
+import { caIdentityDocument } from './ca-identity-document.ts';
 import { HalfSentCalls } from './half-sent-calls.ts';
 import { HealthService } from './health-service.ts';
 import { issueX509Svid } from './identity-service.ts';
@@ -170,6 +171,16 @@ export class CaApi {
     if (!audit.available) return { ready: false, reason: 'the audit log cannot be written' };
     const { ok, reason } = engine.health();
     return { ready: ok, reason };
+  }
+
+  /** What agents are shown, as the document `/identity`: see {@link caIdentityDocument}. */
+  identity(): string {
+    const { engine, clock } = this.#options;
+    return caIdentityDocument({
+      svid: this.#serving.svid,
+      bundle: engine.current().bundle,
+      nowMs: clock.now(),
+    });
   }
 
   /**

@@ -41,6 +41,11 @@ export class ServingIdentity {
     this.#options = options;
   }
 
+  /** The newest; null until there is one. */
+  get svid(): IssuedSvid | null {
+    return this.#svid;
+  }
+
   /** Obtains an SVID now. Rejects with the refusal; the one before goes on serving. */
   async renew(): Promise<ServingCertificate> {
     const { issue, onCertificate, clock, log } = this.#options;

@@ -1,13 +1,10 @@
 import { CONFIG_MAP } from '../../ca/kubernetes/objects.ts';
 import { isKedgeError, quote } from '../../pki/kedge-error.ts';
 import { OLDEST_MINOR } from '../install/kubernetes-version.ts';
-import { spanText } from '../text-table.ts';
 import type { Check, CheckAnswer, CheckContext } from './check.ts';
+import { clockVerdict } from './clock-verdict.ts';
 
 const CATEGORY = 'kubernetes-api';
-/** Certificates are backdated by two minutes; the API server tells its time to the second. */
-const SKEW_WARNING_MS = 60_000;
-const SKEW_FAILURE_MS = 120_000;
 
 /** Whether the cluster is there, and one that Kedge runs on. */
 export const CLUSTER_CHECKS: readonly Check[] = [
@@ -94,10 +91,5 @@ async function clockAnswer({ api, clock, signal }: CheckContext): Promise<CheckA
   }
   // The answer is cut to the second: the server's time lies in [server, server + 1 s).
   const skew = Math.max(0, before - (server + 1_000), server - after);
-  if (skew < SKEW_WARNING_MS) return { verdict: 'ok' };
-  return {
-    verdict: skew < SKEW_FAILURE_MS ? 'warning' : 'failed',
-    detail: `the clocks differ by ${spanText(skew)}`,
-    hint: 'synchronise the clocks (NTP) of this machine and of the nodes: certificates are not valid before their time',
-  };
+  return clockVerdict(skew, 'the clocks differ');
 }

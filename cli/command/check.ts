@@ -78,10 +78,18 @@ async function checksOf(pre: boolean, namespace: string): Promise<readonly Check
     const objects = manifests(values, version.parseKubernetesVersion(version.DEFAULT_KUBERNETES_VERSION));
     return [...CLUSTER_CHECKS, ...permissionChecks(objects), ...ABSENCE_CHECKS];
   }
-  const [{ rbacChecks }, { TRUST_CHECKS }, { INJECTION_CHECKS }] = await Promise.all([
+  const [{ rbacChecks }, { TRUST_CHECKS }, { ENDPOINT_CHECKS }, { INJECTION_CHECKS }] = await Promise.all([
     import('../check/rbac-checks.ts'),
     import('../check/trust-checks.ts'),
+    import('../check/endpoint-checks.ts'),
     import('../check/injection-checks.ts'),
   ]);
-  return [...CLUSTER_CHECKS, ...PLANE_CHECKS, ...rbacChecks(), ...TRUST_CHECKS, ...INJECTION_CHECKS];
+  return [
+    ...CLUSTER_CHECKS,
+    ...PLANE_CHECKS,
+    ...ENDPOINT_CHECKS,
+    ...rbacChecks(),
+    ...TRUST_CHECKS,
+    ...INJECTION_CHECKS,
+  ];
 }

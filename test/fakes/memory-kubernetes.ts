@@ -196,8 +196,13 @@ export class MemoryKubernetes implements KubernetesApi {
     return this.served.get(apiVersion) ?? new Set();
   }
 
-  getPath(): Promise<unknown> {
-    return Promise.reject(refusal('kubernetes_not_found'));
+  /** What is at other paths: an answer, or the refusal. */
+  readonly paths = new Map<string, unknown>();
+
+  async getPath(path: string): Promise<unknown> {
+    const answer = this.paths.get(path) ?? refusal('kubernetes_not_found');
+    if (answer instanceof Error) throw answer;
+    return answer;
   }
 
   async mayI(_question: AccessQuestion): Promise<boolean> {
