@@ -44,7 +44,8 @@ function upstreamImpossibilities({ upstream = {} }: CaSettings): readonly Imposs
 /** What cannot be about the settings as a whole: each value by itself is fine. */
 export function impossibilities(settings: CaSettings): readonly Impossibility[] {
   const found: Impossibility[] = [];
-  const { svidTtlMs, backdateMs, issuerLifetimeMs, renewAfterMs, anchorLifetimeMs } = lifetimesOf(settings);
+  const { svidTtlMs, backdateMs, issuerLifetimeMs, renewAfterMs, anchorLifetimeMs, anchorRenewAfterMs } =
+    lifetimesOf(settings);
   const d = formatDuration;
   if (backdateMs > svidTtlMs) {
     found.push({
@@ -74,6 +75,13 @@ export function impossibilities(settings: CaSettings): readonly Impossibility[] 
     ...upstreamImpossibilities(settings),
     ...keyManagerImpossibilities(settings),
   );
+  if (anchorRenewAfterMs >= anchorLifetimeMs) {
+    found.push({
+      key: 'anchor.renewAfter',
+      message: `${d(anchorRenewAfterMs)} is not below anchor.lifetime, ${d(anchorLifetimeMs)}: a trust anchor would expire before the next one`,
+    });
+  }
+  found.push(...storeImpossibilities(settings), ...upstreamImpossibilities(settings));
   const { svid = {} } = settings;
   try {
     SpiffeIdTemplate.parse(svid.idTemplate ?? DEFAULT_SPIFFE_ID_TEMPLATE, {

@@ -104,6 +104,12 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     flag: 'anchor-lifetime',
   },
   {
+    key: 'anchor.renewAfter',
+    value: 'duration',
+    default: 'two thirds of anchor.lifetime',
+    means: 'age at which a trust anchor of our own is rotated by itself; those of other upstreams never are',
+  },
+  {
     key: 'anchor.keyAlgorithm',
     value: 'ec-p256, ec-p384, rsa-3072',
     default: 'ec-p256',
@@ -124,6 +130,20 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
       'confines new trust anchors to their trust domain by a URI name constraint; not every TLS library takes one',
   },
   ...UPSTREAM_CONFIG_KEYS,
+  {
+    key: 'rotation.automatic',
+    value: 'true, false',
+    default: 'true',
+    means:
+      'whether a rotation of the trust anchor begins by itself: by its age, or as the upstream authority has another one, or is another; false waits for kedge rotate start',
+  },
+  {
+    key: 'rotation.evidence',
+    value: 'best, proven',
+    default: 'best',
+    means:
+      'what lets a rotation go on: the best evidence that each feed can give, or a handshake of every agent with its own proxy',
+  },
   {
     key: 'bundle.refreshHint',
     value: 'duration',

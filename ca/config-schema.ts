@@ -114,6 +114,7 @@ const SHAPE = {
   }).optional(),
   anchor: closedObject({
     lifetime: duration(2_000, 36_500 * DAY_MS).optional(),
+    renewAfter: duration(1_000, 36_500 * DAY_MS).optional(),
     keyAlgorithm: keyAlgorithm.optional(),
     keyManager: z.enum(KEY_MANAGER_KINDS).optional(),
     uriNameConstraints: z.boolean().optional(),
@@ -128,6 +129,10 @@ const SHAPE = {
       anchorsFile: path.optional(),
       pollInterval: duration(100, 3_600_000, false).optional(),
     }).optional(),
+  }).optional(),
+  rotation: closedObject({
+    automatic: z.boolean().optional(),
+    evidence: z.enum(['best', 'proven']).optional(),
   }).optional(),
   bundle: closedObject({ refreshHint: duration(1_000, 7 * DAY_MS).optional() }).optional(),
   clockSkew: duration(0, DAY_MS, false).optional(),

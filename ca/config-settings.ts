@@ -4,6 +4,7 @@ import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/in
 import type { FailurePolicy } from './inject/webhook-configuration.ts';
 import type { AttestorKind, IssuerEntry } from './attest/attest-settings.ts';
 import type { AuthorityKeyAlgorithm, KeyManagerKind } from './keys/key-manager.ts';
+import type { GateEvidence } from './authority/gates.ts';
 import type { DiskMode } from './upstream/disk/disk-settings.ts';
 import type { UpstreamKind } from './upstream/upstream-authority.ts';
 
@@ -73,6 +74,7 @@ export interface CaSettings {
   readonly anchor?:
     | {
         readonly lifetime?: number | undefined;
+        readonly renewAfter?: number | undefined;
         readonly keyAlgorithm?: AuthorityKeyAlgorithm | undefined;
         readonly keyManager?: KeyManagerKind | undefined;
         readonly uriNameConstraints?: boolean | undefined;
@@ -83,6 +85,9 @@ export interface CaSettings {
         readonly kind?: UpstreamKind | undefined;
         readonly disk?: DiskConfig | undefined;
       }
+    | undefined;
+  readonly rotation?:
+    | { readonly automatic?: boolean | undefined; readonly evidence?: GateEvidence | undefined }
     | undefined;
   readonly bundle?: { readonly refreshHint?: number | undefined } | undefined;
   readonly clockSkew?: number | undefined;
@@ -163,18 +168,21 @@ export interface Lifetimes {
   readonly issuerLifetimeMs: number;
   readonly renewAfterMs: number;
   readonly anchorLifetimeMs: number;
+  readonly anchorRenewAfterMs: number;
 }
 
 /** The lifetimes that `settings` give. Those that follow from others do so here. */
 export function lifetimesOf({ svid = {}, issuer = {}, anchor = {} }: CaSettings): Lifetimes {
   const svidTtlMs = svid.ttl ?? DAY_MS;
   const issuerLifetimeMs = issuer.lifetime ?? 30 * DAY_MS;
+  const anchorLifetimeMs = anchor.lifetime ?? 5 * 365 * DAY_MS;
   return {
     svidTtlMs,
     backdateMs: svid.backdate ?? Math.min(2 * MINUTE_MS, svidTtlMs),
     issuerLifetimeMs,
     renewAfterMs: issuer.renewAfter ?? Math.floor((issuerLifetimeMs * 2) / 3),
-    anchorLifetimeMs: anchor.lifetime ?? 5 * 365 * DAY_MS,
+    anchorLifetimeMs,
+    anchorRenewAfterMs: anchor.renewAfter ?? Math.floor((anchorLifetimeMs * 2) / 3),
   };
 }
 

@@ -19,6 +19,7 @@ import {
   lifetimesOf,
   merged,
 } from './config-settings.ts';
+import type { GateEvidence } from './authority/gates.ts';
 import { injectionSettings, type WebhookSettings, webhookSettings } from './inject/injection-config.ts';
 import type { InjectionSettings } from './inject/injection-settings.ts';
 import type { AuthorityKeyAlgorithm, KeyManagerKind } from './keys/key-manager.ts';
@@ -49,6 +50,7 @@ export interface CaConfig {
   };
   readonly anchor: {
     readonly lifetimeMs: number;
+    readonly renewAfterMs: number;
     readonly keyAlgorithm: AuthorityKeyAlgorithm;
     /** Where the keys of new anchors are made. */
     readonly keyManager: KeyManagerKind;
@@ -59,6 +61,7 @@ export interface CaConfig {
     /** Null: no files are configured, neither for `kind` nor as what the CA moves away from. */
     readonly disk: DiskSettings | null;
   };
+  readonly rotation: { readonly automatic: boolean; readonly evidence: GateEvidence };
   readonly refreshHintSeconds: number;
   readonly clockSkewMs: number;
   /** Null: no webhook. */
@@ -154,6 +157,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     },
     anchor: {
       lifetimeMs: times.anchorLifetimeMs,
+      renewAfterMs: times.anchorRenewAfterMs,
       keyAlgorithm: anchor.keyAlgorithm ?? 'ec-p256',
       keyManager: anchor.keyManager ?? 'store',
       uriNameConstraints: anchor.uriNameConstraints ?? false,
@@ -161,6 +165,10 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     upstream: {
       kind: settings.upstream?.kind ?? 'self',
       disk: settings.upstream?.disk === undefined ? null : diskSettings(settings.upstream.disk, folder),
+    },
+    rotation: {
+      automatic: settings.rotation?.automatic ?? true,
+      evidence: settings.rotation?.evidence ?? 'best',
     },
     refreshHintSeconds: Math.ceil((settings.bundle?.refreshHint ?? 5 * MINUTE_MS) / SECOND_MS),
     clockSkewMs: settings.clockSkew ?? Math.min(5 * MINUTE_MS, times.issuerLifetimeMs / 10),

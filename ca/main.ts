@@ -22,10 +22,11 @@ import { auditPhaseChanges, auditPolicyChanges } from './audit-changes.ts';
 import { registerCaMetrics } from './ca-metrics.ts';
 import type { CaConfig } from './config.ts';
 import { Fleet } from './fleet/fleet.ts';
-import { coverageOf } from './fleet/fleet-coverage.ts';
+import { fleetCoverage } from './fleet/fleet-coverage.ts';
 import { fileAuditFolder } from './issue/audit-folder.ts';
 import { AuditLog } from './issue/audit-log.ts';
 import { registerIssuanceMetrics } from './issue/issuance-metrics.ts';
+import { recallFleet } from './fleet-recall.ts';
 import { IssuingService } from './issue/issuing-service.ts';
 import { RefusalLog } from './issue/refusal.ts';
 import { openKeys } from './key-backend.ts';
@@ -34,9 +35,9 @@ import { openPolicy } from './policy-source.ts';
 import { DataFolderLock } from './store/data-folder-lock.ts';
 import { ObservedTrustStore } from './store/observed-trust-store.ts';
 import { openTrustBackend } from './trust-backend.ts';
+import { openUpstreams } from './upstream-backend.ts';
 import type { WebhookParts } from './webhook/open-webhook.ts';
 import type { Webhook } from './webhook/webhook.ts';
-import { openUpstreams } from './upstream-backend.ts';
 
 /** What {@link startCa} is given. */
 export interface CaProcessOptions {
@@ -151,14 +152,16 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const { anchors, importer } = keys;
   const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log });
   undo.defer(() => upstreams.close());
+  if (cluster === null) fleet.awaitHistory('the audit log was not read yet for SVIDs from before the start');
   const engine = new AuthorityEngine({
     store,
     keys: keys.issuers,
     upstream: upstreams.upstream,
+    formerUpstreams: upstreams.formerUpstreams,
     trustDomain,
     issuerKeyAlgorithm: config.issuer.keyAlgorithm,
-    settings: lifecycleSettings(config),
-    coverage: () => coverageOf(liveFleet.instances(), clock.now()),
+    settings: lifecycleSettings(config, cluster === null),
+    coverage: () => fleetCoverage(liveFleet, clock.now()),
     // Whoever starts a pod whose process ended starts it again: it waits, and says why.
     patient: cluster !== null,
     clock,
@@ -169,6 +172,18 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   auditPhaseChanges(engine, audit, clock, trustDomain.name);
   undo.defer(() => engine.stop());
   await engine.start(signal);
+  const recalling = new AbortController();
+  const recalled =
+    cluster === null
+      ? recallFleet(
+          { fleet, folder: fileAuditFolder(auditPath), ttlMs: config.svid.ttlMs, clock, log },
+          recalling.signal,
+        )
+      : Promise.resolve();
+  undo.defer(() => {
+    recalling.abort();
+    return recalled;
+  });
 
   const issuing = new IssuingService({
     trustDomain,
@@ -306,7 +321,10 @@ function storeStatus({ store: { kind } }: CaConfig, store: ObservedTrustStore): 
   return { kind, bytes: BigInt(bytes), limitBytes: BigInt(limitBytes) };
 }
 
-function lifecycleSettings(config: CaConfig): LifecycleSettings {
+/** In a cluster there may be other replicas, which hear of a step a little later. */
+const CLUSTER_SETTLE_MS = 15_000;
+
+function lifecycleSettings(config: CaConfig, isAlone: boolean): LifecycleSettings {
   return {
     anchorLifetimeMs: config.anchor.lifetimeMs,
     issuerLifetimeMs: config.issuer.lifetimeMs,
@@ -314,6 +332,11 @@ function lifecycleSettings(config: CaConfig): LifecycleSettings {
     maxSvidTtlMs: config.svid.ttlMs,
     backdateMs: config.svid.backdateMs,
     clockSkewMs: config.clockSkewMs,
+    rotation: {
+      ...config.rotation,
+      anchorRenewAfterMs: config.anchor.renewAfterMs,
+      settleMs: isAlone ? 0 : CLUSTER_SETTLE_MS,
+    },
   };
 }
 

@@ -277,6 +277,7 @@ export const ERROR_TABLE = {
   vault_answer_not_json: unavailable('an answer that should come from Vault is not JSON, or is cut off'),
   vault_answer_too_large: unavailable('an answer that should come from Vault is over its size limit'),
   vault_answer_invalid: unavailable('an answer of Vault lacks what its API documents'),
+  rotation_refused: precondition('what was asked of the rotation of the trust anchor cannot be done now'),
   // --- audit log
   audit_chain_broken: precondition('a line of the audit log was altered or removed'),
   audit_malformed: precondition('a line of the audit log is not one of Kedge'),

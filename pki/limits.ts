@@ -32,6 +32,16 @@ export const LIMITS = {
   fleetReportInstances: 100_000,
   /** Issuers in a trust state, retired ones included; a removed one leaves. */
   trustStateIssuers: 64,
+  /** Rotations that the trust state remembers after their end. */
+  pastRotations: 16,
+  /** Trust anchors that the trust state remembers as turned away from. */
+  declinedAnchors: 16,
+  /** Instances that one rotation can be told not to wait for. */
+  excusedInstances: 64,
+  /** Instances that the end of a rotation names as cut off; the rest is counted. */
+  cutOffInstances: 32,
+  /** Characters of a text that an operator gives as a reason. */
+  operatorTextChars: 200,
   configFileBytes: 1024 * 1024,
   policyRules: 10_000,
   /** DNS name templates of one policy rule: each is a SAN of the SVIDs that it grants. */

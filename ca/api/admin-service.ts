@@ -57,7 +57,7 @@ export function getStatus(sources: StatusSources): UnaryMethod {
 function statusOf(
   sources: StatusSources,
   state: TrustState,
-  coverage: Coverage,
+  coverage: Pick<Coverage, 'instances'>,
   { count, behind }: ListedInstances,
   unheard: number,
   nowMs: number,
@@ -106,6 +106,6 @@ function authorityStatus(authority: Authority): AuthorityStatus {
   };
 }
 
-function holders(coverage: Coverage, issuerId: string): number {
+function holders(coverage: Pick<Coverage, 'instances'>, issuerId: string): number {
   return coverage.instances.filter(({ authorityKeyId }) => authorityKeyId === issuerId).length;
 }

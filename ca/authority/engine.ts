@@ -14,6 +14,7 @@ import { Reconciler, type Wait } from './reconciler.ts';
 import { TrustHolder, type TrustListener } from './trust-holder.ts';
 import type { TrustState } from './trust-state.ts';
 import type { TrustView } from './trust-view.ts';
+import { UpstreamObserver } from './upstream-observer.ts';
 import { isUsable } from './usable-authority.ts';
 
 /** What an {@link AuthorityEngine} is made of. The engine closes none of it. */
@@ -75,6 +76,7 @@ export class AuthorityEngine {
   readonly #options: AuthorityEngineOptions;
   readonly #holder: TrustHolder;
   readonly #reconciler: Reconciler;
+  readonly #observer: UpstreamObserver;
   /** Wakes the loop when another replica has changed the state. */
   readonly #changes = new Wakeup();
   readonly #stopping = new AbortController();
@@ -89,12 +91,21 @@ export class AuthorityEngine {
     checkLifecycleSettings(options.settings);
     this.#options = options;
     this.#holder = new TrustHolder(options);
+    const { mintTimeoutMs = 60_000 } = options;
+    this.#observer = new UpstreamObserver({
+      ...options,
+      state: () => this.knownState,
+      onChange: () => this.#changes.wake(),
+      timeoutMs: mintTimeoutMs,
+    });
     this.#reconciler = new Reconciler({
       ...options,
       holder: this.#holder,
       minting: options,
+      upstreamSight: () => this.#observer.sight,
+      onRefused: () => this.#observer.look(),
       storeTimeoutMs: options.storeTimeoutMs ?? 10_000,
-      mintTimeoutMs: options.mintTimeoutMs ?? 60_000,
+      mintTimeoutMs,
     });
   }
 
@@ -115,7 +126,8 @@ export class AuthorityEngine {
         await this.#backOff(attempt, error, signal).catch(() => Promise.reject(error));
       }
     }
-    this.#loops = Promise.all([this.#drive(this.#stopping.signal), this.#follow(this.#stopping.signal)]);
+    const { signal: stop } = this.#stopping;
+    this.#loops = Promise.all([this.#drive(stop), this.#follow(stop), this.#observer.run(stop)]);
   }
 
   /** Resolves when nothing runs any more. The view stays. Harmless when repeated. */
@@ -164,7 +176,11 @@ export class AuthorityEngine {
       const what = failure.error instanceof Error ? failure.error.message : 'unknown';
       return { ok, degraded: true, reason: `since ${since}: ${what}` };
     }
-    return { ok, degraded: false, reason: this.#wait?.reason ?? 'not started' };
+    const { problem } = this.#observer;
+    const reason = this.#wait?.reason ?? 'not started';
+    return problem === null
+      ? { ok, degraded: false, reason }
+      : { ok, degraded: true, reason: `${reason}; ${problem}` };
   }
 
   /** Runs the lifecycle, for ever: sleeps until it is due or another replica has changed the state. */

@@ -1,12 +1,36 @@
 import { KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
+import type { GateEvidence } from './gates.ts';
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-/** What the lifecycle goes by. All in milliseconds. */
-export interface LifecycleSettings {
+/** What rotations of the trust anchor go by. */
+export interface RotationSettings {
+  /** Whether one begins by itself: the upstream has another anchor, or is another, or the anchor has come of age. */
+  readonly automatic: boolean;
+  /** Which evidence gates take. */
+  readonly evidence: GateEvidence;
+  /** At what age an anchor of our own is replaced, milliseconds; null = never by itself. */
+  readonly anchorRenewAfterMs: number | null;
+  /**
+   * How long after a step the gate behind it stays shut, milliseconds: until every replica of the CA has heard of the
+   * step, and all have heard of whom the others serve. 0 where there is one replica.
+   */
+  readonly settleMs: number;
+}
+
+/** The defaults: by themselves, by the best evidence there is, our own anchor never by its age. */
+export const DEFAULT_ROTATION_SETTINGS: RotationSettings = {
+  automatic: true,
+  evidence: 'best',
+  anchorRenewAfterMs: null,
+  settleMs: 0,
+};
+
+/** The times that the lifecycle goes by, milliseconds. */
+export interface LifecycleTimes {
   /** How long a new trust anchor is to live. */
   readonly anchorLifetimeMs: number;
   /** How long a new issuer is to live; never beyond its anchor. */
@@ -21,6 +45,11 @@ export interface LifecycleSettings {
   readonly clockSkewMs: number;
 }
 
+/** What the lifecycle goes by. */
+export interface LifecycleSettings extends LifecycleTimes {
+  readonly rotation: RotationSettings;
+}
+
 /** The defaults of the design: anchor 5 years, issuer 30 days replaced at 20, SVID 24 hours. */
 export const DEFAULT_LIFECYCLE_SETTINGS: LifecycleSettings = {
   anchorLifetimeMs: 5 * 365 * DAY_MS,
@@ -29,6 +58,7 @@ export const DEFAULT_LIFECYCLE_SETTINGS: LifecycleSettings = {
   maxSvidTtlMs: DAY_MS,
   backdateMs: 2 * MINUTE_MS,
   clockSkewMs: 5 * MINUTE_MS,
+  rotation: DEFAULT_ROTATION_SETTINGS,
 };
 
 /**
@@ -38,8 +68,8 @@ export const DEFAULT_LIFECYCLE_SETTINGS: LifecycleSettings = {
  */
 export function checkLifecycleSettings(settings: LifecycleSettings): void {
   const { anchorLifetimeMs, issuerLifetimeMs, issuerRenewAfterMs, maxSvidTtlMs, clockSkewMs } = settings;
-  const mayBeZero: readonly (keyof LifecycleSettings)[] = ['backdateMs', 'clockSkewMs'];
-  for (const name of Object.keys(DEFAULT_LIFECYCLE_SETTINGS) as readonly (keyof LifecycleSettings)[]) {
+  const mayBeZero: readonly (keyof LifecycleTimes)[] = ['backdateMs', 'clockSkewMs'];
+  for (const name of Object.keys(NAMES) as readonly (keyof LifecycleTimes)[]) {
     const leastMs = mayBeZero.includes(name) ? 0 : SECOND_MS;
     const ms = settings[name];
     if (!Number.isInteger(ms) || ms < leastMs || ms > MOST_MS) {
@@ -64,6 +94,13 @@ export function checkLifecycleSettings(settings: LifecycleSettings): void {
       'leave at least the longest SVID TTL between the replacement of an issuer and its end',
     );
   }
+  const { anchorRenewAfterMs } = settings.rotation;
+  if (anchorRenewAfterMs !== null && anchorRenewAfterMs >= anchorLifetimeMs) {
+    throw impossible(
+      'a trust anchor would be replaced only after its end',
+      'replace it at about two thirds of its lifetime',
+    );
+  }
   const retired = Math.ceil((maxSvidTtlMs + clockSkewMs) / issuerRenewAfterMs);
   // One active, one prepared, and some room for those that a replica gives up.
   if (retired > LIMITS.trustStateIssuers / 2) {
@@ -76,7 +113,7 @@ export function checkLifecycleSettings(settings: LifecycleSettings): void {
 
 const MOST_MS = 100 * 365 * DAY_MS;
 
-const NAMES: Readonly<Record<keyof LifecycleSettings, string>> = {
+const NAMES: Readonly<Record<keyof LifecycleTimes, string>> = {
   anchorLifetimeMs: 'the lifetime of a trust anchor',
   issuerLifetimeMs: 'the lifetime of an issuer',
   issuerRenewAfterMs: 'the age at which an issuer is replaced',

@@ -1,13 +1,14 @@
 import type { KeyHandle } from '../keys/key-manager.ts';
-import type { Coverage } from './coverage.ts';
 import type { LifecycleSettings } from './lifecycle-settings.ts';
+import { isMintable, type Moment, type Pending, pendingAt, shortName, timeText } from './moment.ts';
+import { rotationStep, rotationWaits, wantsAnchor } from './rotation-steps.ts';
 import { activateAnchor, activateIssuer, removeIssuer, retireIssuer } from './transitions.ts';
 import type { Anchor, Authority, Issuer, TrustState } from './trust-state.ts';
 import { activeIssuer, isUsable, signingAnchor } from './usable-authority.ts';
 
 /** What only the engine can do, because it needs keys or the upstream. It ends with a swap of the state. */
 export type Intent =
-  /** Get an anchor from the upstream, check it, and put it into the bundle (`prepareAnchor`). */
+  /** Get an anchor from the upstream, check it, and put it into the bundle (`prepareAnchor`, `prepareGoal`). */
   | { readonly kind: 'mint-anchor'; readonly notBeforeMs: number; readonly notAfterMs: number }
   /** Generate a key, have an issuer minted under `anchor`, check it, and add it (`prepareIssuer`). */
   | {
@@ -16,6 +17,8 @@ export type Intent =
       readonly notBeforeMs: number;
       readonly notAfterMs: number;
     }
+  /** Take the issuer that the upstream gives under `anchor`, with its key, check it, and add it (`prepareIssuer`). */
+  | { readonly kind: 'take-issuer'; readonly anchor: Anchor }
   /** Destroy the key in its key manager, then drop it from the state (`forgetKey`). */
   | { readonly kind: 'destroy-key'; readonly key: KeyHandle };
 
@@ -27,17 +30,12 @@ export type Decision =
   /** Nothing before `untilMs` (always in the future), unless the state changes. `reason` is for people. */
   | { readonly kind: 'wait'; readonly untilMs: number; readonly reason: string };
 
-/** What the lifecycle waits for. */
-interface Pending {
-  readonly atMs: number;
-  readonly what: string;
-}
-
 /** Nothing is waited for longer than this, milliseconds: coverage changes without a word to the lifecycle. */
 const LOOK_AGAIN_MS = 3_600_000;
 
 /**
- * The lifecycle of anchors and issuers: what to do with `state`, given what the fleet holds and the time.
+ * The lifecycle of anchors and issuers: what to do with `state`, given what the fleet holds, what the upstream offers,
+ * and the time.
  *
  * Pure and total: the same arguments give the same answer, on any replica; whoever carries it out and crashes, or
  * loses the swap to another replica, asks again with what the store then holds.
@@ -45,31 +43,22 @@ const LOOK_AGAIN_MS = 3_600_000;
  * The order is what matters: to be able to sign comes first, then what frees, then what needs outside help that may
  * fail; so a Vault that is away holds up nothing but the new issuer.
  */
-export function next(
-  state: TrustState,
-  coverage: Coverage,
-  nowMs: number,
-  settings: LifecycleSettings,
-): Decision {
-  const moment: Moment = { state, coverage, nowMs, settings };
-  const step = activation(moment) ?? retirement(moment) ?? removal(moment);
+export function next(moment: Moment): Decision {
+  const { nowMs } = moment;
+  const step = activation(moment) ?? rotationStep(moment) ?? retirement(moment) ?? removal(moment);
   if (step !== null) return { kind: 'step', state: step };
   const intent = minting(moment) ?? destruction(moment);
   if (intent !== null) return { kind: 'intent', intent };
-  const pending = waiting(moment).toSorted((a, b) => a.atMs - b.atMs);
+  const pending = [
+    ...rotationWaits(moment),
+    ...waiting(moment).toSorted((a, b) => Math.sign(a.atMs - b.atMs)),
+  ];
   const toCome = pending.map(({ atMs }) => atMs).filter((atMs) => atMs > nowMs);
   return {
     kind: 'wait',
     untilMs: Math.min(nowMs + LOOK_AGAIN_MS, ...toCome),
     reason: pending.map(({ what }) => what).join('; '),
   };
-}
-
-interface Moment {
-  readonly state: TrustState;
-  readonly coverage: Coverage;
-  readonly nowMs: number;
-  readonly settings: LifecycleSettings;
 }
 
 function activation({ state, nowMs }: Moment): TrustState | null {
@@ -125,20 +114,30 @@ function lastSvidEndsMs(issuer: Issuer, { coverage, settings }: Moment): number 
 function minting(moment: Moment): Intent | null {
   const { state, nowMs, settings } = moment;
   const fromMs = nowMs - settings.backdateMs;
-  if (state.anchors.length === 0) {
+  if (state.anchors.length === 0 || wantsAnchor(moment)) {
     return { kind: 'mint-anchor', notBeforeMs: fromMs, notAfterMs: nowMs + settings.anchorLifetimeMs };
   }
   const anchor = signingAnchor(state, nowMs);
   if (anchor === undefined || state.issuers.some((issuer) => issuer.phase === 'prepared')) return null;
+  if (!isMintable(anchor, moment)) return null;
   const active = activeIssuer(state, nowMs);
-  if (active !== undefined && (nowMs < renewalMs(active, settings) || !canFollow(active, anchor)))
-    return null;
+  const follows = active === undefined || active.anchorId !== anchor.id;
+  if (isGiven(anchor, moment)) {
+    const { issuerUnder } = moment.upstream;
+    return follows || issuerUnder.includes(anchor.id) ? { kind: 'take-issuer', anchor } : null;
+  }
+  if (!follows && (nowMs < renewalMs(active, settings) || !canFollow(active, anchor))) return null;
   return {
     kind: 'mint-issuer',
     anchor,
     notBeforeMs: Math.max(fromMs, anchor.notBeforeMs),
     notAfterMs: Math.min(nowMs + settings.issuerLifetimeMs, anchor.notAfterMs),
   };
+}
+
+/** Whether issuers under the anchor come from outside with their keys, whenever those outside like. */
+function isGiven(anchor: Anchor, { upstream }: Moment): boolean {
+  return upstream.givesIssuers && anchor.upstream === upstream.kind;
 }
 
 /** Whether another issuer below the anchor could live longer than this one. */
@@ -170,54 +169,60 @@ function waiting(moment: Moment): readonly Pending[] {
     ...signing(moment),
     ...state.issuers
       .filter(({ phase }) => phase === 'prepared')
-      .map((issuer) => pending(issuer.notBeforeMs, `issuer ${name(issuer)} becomes active`)),
+      .map((issuer) => pendingAt(issuer.notBeforeMs, `issuer ${shortName(issuer)} becomes active`)),
     ...state.issuers
       .filter(({ phase }) => phase === 'retired')
-      .map((issuer) => pending(lastSvidEndsMs(issuer, moment), `retired issuer ${name(issuer)} is removed`)),
+      .map((issuer) =>
+        pendingAt(lastSvidEndsMs(issuer, moment), `retired issuer ${shortName(issuer)} is removed`),
+      ),
   ];
 }
 
 /** What comes of the anchor and the issuer that sign now. */
-function signing({ state, nowMs, settings }: Moment): readonly Pending[] {
+function signing(moment: Moment): readonly Pending[] {
+  const { state, nowMs, settings } = moment;
   const anchor = signingAnchor(state, nowMs);
   const active = activeIssuer(state, nowMs);
   const all: Pending[] = [];
   if (anchor === undefined) {
     all.push(noAnchor(state, nowMs));
-  } else if (anchor.notAfterMs < nowMs + settings.issuerLifetimeMs) {
-    all.push(pending(anchor.notAfterMs, `trust anchor ${name(anchor)} and all below it expire (rotate it)`));
-  }
-  if (active !== undefined) {
+  } else if (anchor.notAfterMs < nowMs + settings.issuerLifetimeMs && state.rotation === null) {
     all.push(
-      anchor !== undefined && canFollow(active, anchor)
-        ? pending(renewalMs(active, settings), `issuer ${name(active)} is replaced`)
-        : pending(active.notAfterMs, `issuer ${name(active)} expires and cannot be replaced`),
+      pendingAt(anchor.notAfterMs, `trust anchor ${shortName(anchor)} and all below it expire (rotate it)`),
     );
   }
+  if (active !== undefined) all.push(endOf(active, anchor, moment));
   return all;
+}
+
+/** What comes of the issuer that signs now. */
+function endOf(active: Issuer, anchor: Anchor | undefined, moment: Moment): Pending {
+  const { settings, upstream } = moment;
+  const issuer = `issuer ${shortName(active)}`;
+  if (anchor === undefined) return pendingAt(active.notAfterMs, `${issuer} expires and cannot be replaced`);
+  if (!isMintable(anchor, moment)) {
+    const why = `the upstream authority of its trust anchor (${anchor.upstream}) is not configured`;
+    return pendingAt(active.notAfterMs, `${issuer} expires and cannot be replaced, as ${why},`);
+  }
+  if (isGiven(anchor, moment)) {
+    return pendingAt(
+      active.notAfterMs,
+      `${issuer} expires; the next is given by ${upstream.kind}, until then,`,
+    );
+  }
+  return canFollow(active, anchor)
+    ? pendingAt(renewalMs(active, settings), `${issuer} is replaced`)
+    : pendingAt(active.notAfterMs, `${issuer} expires and cannot be replaced`);
 }
 
 function noAnchor({ anchors }: TrustState, nowMs: number): Pending {
   const begins = anchors.map(({ notBeforeMs }) => notBeforeMs).filter((notBeforeMs) => notBeforeMs > nowMs);
-  const why = anchors.map((anchor) => `${name(anchor)} is ${condition(anchor, nowMs)}`).join(', ');
+  const why = anchors.map((anchor) => `${shortName(anchor)} is ${condition(anchor, nowMs)}`).join(', ');
   return { atMs: Math.min(...begins), what: `no trust anchor may sign a new issuer: ${why}` };
 }
 
 function condition(authority: Authority, nowMs: number): string {
   if (authority.taintedAtMs !== null) return 'tainted';
-  if (authority.notBeforeMs > nowMs) return `not valid before ${time(authority.notBeforeMs)}`;
-  return authority.notAfterMs <= nowMs ? `expired since ${time(authority.notAfterMs)}` : authority.phase;
-}
-
-function pending(atMs: number, what: string): Pending {
-  return { atMs, what: `${what} at ${time(atMs)}` };
-}
-
-/** Enough of an identifier for people to tell a few authorities apart. */
-function name(authority: Authority): string {
-  return authority.id.slice(0, 8);
-}
-
-function time(ms: number): string {
-  return new Date(ms).toISOString();
+  if (authority.notBeforeMs > nowMs) return `not valid before ${timeText(authority.notBeforeMs)}`;
+  return authority.notAfterMs <= nowMs ? `expired since ${timeText(authority.notAfterMs)}` : authority.phase;
 }

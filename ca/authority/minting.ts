@@ -6,17 +6,23 @@ import type { Certificate } from '../../pki/certificate.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import type { TrustDomain } from '../../pki/spiffe-id.ts';
 import type { AuthorityKeyAlgorithm, KeyHandle, KeyManager } from '../keys/key-manager.ts';
-import type { UpstreamAuthority } from '../upstream/upstream-authority.ts';
+import type { MintedIssuer, UpstreamAnchor, UpstreamAuthority } from '../upstream/upstream-authority.ts';
 import type { Intent } from './lifecycle.ts';
 import type { NewAnchor, NewIssuer } from './transitions.ts';
-import type { Authority, TrustState } from './trust-state.ts';
+import type { Anchor, Authority, TrustState } from './trust-state.ts';
 
 /** What minting needs. */
 export interface MintingOptions {
   readonly trustDomain: TrustDomain;
   /** Makes and holds the issuers' keys. */
   readonly keys: KeyManager;
+  /** The one that is configured: who is to hold the anchor's key. */
   readonly upstream: UpstreamAuthority;
+  /**
+   * Others that may still hold the anchor of the trust state, or one that a rotation goes back to: asked to mint where
+   * the configured one is of another kind, or refuses. Default none.
+   */
+  readonly formerUpstreams?: readonly UpstreamAuthority[];
   /** Source of key ids and of the throwaway SVIDs' serial numbers. */
   readonly random: Random;
   /** Of the issuers' keys. */
@@ -39,7 +45,7 @@ export async function obtainAnchor(
   options: MintingOptions,
   signal: AbortSignal,
 ): Promise<NewAnchor> {
-  const { trustDomain, keys, upstream } = options;
+  const { keys, upstream } = options;
   const known = state.anchors.map(({ certificate }) => certificate);
   const { notBeforeMs, notAfterMs } = intent;
   const offered = await upstream.newAnchor({ known, notBeforeMs, notAfterMs }, signal);
@@ -52,22 +58,33 @@ export async function obtainAnchor(
       },
     );
   }
-  const { certificate, key } = offered;
-  return orDestroy(key, keys, async () => {
-    const spki = key === null ? null : key.spki;
-    // A root of others seldom has a SPIFFE ID.
-    const spiffeId = key === null ? 'optional' : 'required';
-    const checked = checkAuthority({
-      trustDomain,
-      chain: [certificate],
-      anchor: null,
-      spki,
-      spiffeId,
-      nowMs,
-    });
+  return orDestroy(offered.key, keys, async () => {
+    const anchor = checkedAnchor(offered, nowMs, options);
     signal.throwIfAborted();
-    return { ...identityOf(checked), upstream: upstream.kind, key };
+    return anchor;
   });
+}
+
+/** An anchor that an upstream offers, checked. Throws `authority_unusable`. */
+export function checkedAnchor(
+  { certificate, key }: UpstreamAnchor,
+  nowMs: number,
+  { trustDomain, upstream }: Pick<MintingOptions, 'trustDomain' | 'upstream'>,
+): NewAnchor {
+  const spki = key === null ? null : key.spki;
+  // A root of others seldom has a SPIFFE ID.
+  const spiffeId = key === null ? 'optional' : 'required';
+  const chain = [certificate];
+  const checked = checkAuthority({ trustDomain, chain, anchor: null, spki, spiffeId, nowMs });
+  return { ...identityOf(checked), upstream: upstream.kind, key };
+}
+
+/** The upstream authorities that may hold an anchor of that kind, the configured one first. */
+export function upstreamsOf(
+  anchor: Pick<Anchor, 'upstream'>,
+  { upstream, formerUpstreams = [] }: Pick<MintingOptions, 'upstream' | 'formerUpstreams'>,
+): readonly UpstreamAuthority[] {
+  return [upstream, ...formerUpstreams].filter(({ kind }) => kind === anchor.upstream);
 }
 
 /**
@@ -82,7 +99,7 @@ export async function obtainIssuer(
   options: MintingOptions,
   signal: AbortSignal,
 ): Promise<NewIssuer> {
-  const { trustDomain, keys, upstream, random, issuerKeyAlgorithm } = options;
+  const { trustDomain, keys, random, issuerKeyAlgorithm } = options;
   const { anchor, notBeforeMs, notAfterMs } = intent;
   const key = await keys.generate(`issuer-${toHex(random.bytes(8))}`, issuerKeyAlgorithm);
   return orDestroy(key, keys, async () => {
@@ -90,33 +107,96 @@ export async function obtainIssuer(
     // A quarter of a second and 25 MB, needed a few times a year: never at a start.
     const { issuerCsr } = await import('../../pki/authority-profile.ts');
     const csr = await issuerCsr({ trustDomain, signer });
-    const { chain } = await upstream.mintIssuer({ csr, anchor, notBeforeMs, notAfterMs }, signal);
-    if (chain.some((certificate) => equalBytes(certificate, anchor.certificate))) {
-      throw unusable('the upstream authority gave a chain that has the trust anchor in it');
-    }
-    const checked = checkAuthority({
-      trustDomain,
-      chain,
-      anchor: anchor.certificate,
-      spki: key.spki,
-      nowMs,
-    });
-    if (checked.notAfterMs > notAfterMs + CLOCK_TOLERANCE_MS) {
+    const { chain } = await minted(upstreamsOf(anchor, options), (upstream) =>
+      upstream.mintIssuer({ csr, anchor, notBeforeMs, notAfterMs }, signal),
+    );
+    const issuer = await checkedIssuer({ anchor, chain, key, spiffeId: 'required', state, nowMs }, options);
+    if (issuer.notAfterMs > notAfterMs + CLOCK_TOLERANCE_MS) {
       throw unusable('the upstream authority gave an issuer that lives longer than asked');
     }
-    await tryThrowawaySvid({
-      trustDomain,
-      chain,
-      signer,
-      anchors: state.anchors.map(({ certificate }) => certificate),
-      spki: throwawaySpki(),
-      serialNumber: random.bytes(16),
-      nowMs,
-    });
     // Whoever waited has given up: nobody will look at the key.
     signal.throwIfAborted();
-    return { ...identityOf(checked), anchorId: anchor.id, intermediates: chain.slice(1), key };
+    return issuer;
   });
+}
+
+/**
+ * Takes the issuer that the upstream gives with its key, and checks it like one that it minted. Throws
+ * `upstream_refused` where it gives none, `authority_unusable`, the key manager's errors; then no key of it is left.
+ */
+export async function takeIssuer(
+  { anchor }: IntentOf<'take-issuer'>,
+  state: TrustState,
+  nowMs: number,
+  options: MintingOptions,
+  signal: AbortSignal,
+): Promise<NewIssuer> {
+  const { keys, upstream } = options;
+  const known = state.issuers.map(({ certificate }) => certificate);
+  const given = (await upstream.givenIssuer?.({ anchor, known }, signal)) ?? null;
+  if (given === null) {
+    throw new KedgeError(
+      'upstream_refused',
+      `the upstream authority (${upstream.kind}) gives no new issuer under the trust anchor ${anchor.id.slice(0, 8)}`,
+      { hint: 'give it an issuer under that trust anchor; one that has retired cannot come back' },
+    );
+  }
+  const key = await given.takeKey();
+  return orDestroy(key, keys, async () => {
+    const { chain } = given;
+    // Nor has an issuer that others made.
+    const issuer = await checkedIssuer({ anchor, chain, key, spiffeId: 'optional', state, nowMs }, options);
+    signal.throwIfAborted();
+    return issuer;
+  });
+}
+
+/** The first answer; where all refuse, the first refusal: it is that of the configured one. */
+async function minted(
+  upstreams: readonly UpstreamAuthority[],
+  mint: (upstream: UpstreamAuthority) => Promise<MintedIssuer>,
+): Promise<MintedIssuer> {
+  const refusals: unknown[] = [];
+  for (const upstream of upstreams) {
+    try {
+      return await mint(upstream);
+    } catch (error) {
+      refusals.push(error);
+    }
+  }
+  throw refusals[0] ?? unusable('no upstream authority of the kind of the trust anchor is configured');
+}
+
+/** An issuer that is about to be adopted. */
+interface IssuerCandidate {
+  readonly anchor: Anchor;
+  readonly chain: readonly Uint8Array[];
+  readonly key: KeyHandle;
+  readonly spiffeId: 'required' | 'optional';
+  readonly state: TrustState;
+  readonly nowMs: number;
+}
+
+/** Checks an issuer as peers will see it: a throwaway SVID under it must verify against the bundle. */
+async function checkedIssuer(
+  { anchor, chain, key, spiffeId, state, nowMs }: IssuerCandidate,
+  { trustDomain, keys, random }: MintingOptions,
+): Promise<NewIssuer> {
+  if (chain.some((certificate) => equalBytes(certificate, anchor.certificate))) {
+    throw unusable('the upstream authority gave a chain that has the trust anchor in it');
+  }
+  const { spki } = key;
+  const checked = checkAuthority({ trustDomain, chain, anchor: anchor.certificate, spki, spiffeId, nowMs });
+  await tryThrowawaySvid({
+    trustDomain,
+    chain,
+    signer: await keys.signer(key),
+    anchors: state.anchors.map(({ certificate }) => certificate),
+    spki: throwawaySpki(),
+    serialNumber: random.bytes(16),
+    nowMs,
+  });
+  return { ...identityOf(checked), anchorId: anchor.id, intermediates: chain.slice(1), key };
 }
 
 function identityOf(

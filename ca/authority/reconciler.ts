@@ -6,12 +6,14 @@ import type { TrustStore, Version, VersionedDocument } from '../store/trust-stor
 import type { Coverage } from './coverage.ts';
 import { type Decision, type Intent, next } from './lifecycle.ts';
 import type { LifecycleSettings } from './lifecycle-settings.ts';
-import { type MintingOptions, obtainAnchor, obtainIssuer } from './minting.ts';
+import { type MintingOptions, obtainAnchor, obtainIssuer, takeIssuer } from './minting.ts';
+import { prepareGoal } from './rotation-transitions.ts';
 import { forgetKey, prepareAnchor, prepareIssuer } from './transitions.ts';
 import type { TrustHolder } from './trust-holder.ts';
 import { emptyTrustState, type TrustState } from './trust-state.ts';
 import { encodeTrustState, parseTrustState } from './trust-state-codec.ts';
 import { keysOf } from './trust-state-rules.ts';
+import type { UpstreamSight } from './upstream-sight.ts';
 
 /** What a {@link Reconciler} is made of. */
 export interface ReconcilerOptions {
@@ -20,6 +22,10 @@ export interface ReconcilerOptions {
   readonly minting: MintingOptions;
   /** What the fleet holds now. */
   readonly coverage: () => Coverage;
+  /** What the upstream authorities offer now. */
+  readonly upstreamSight: () => UpstreamSight;
+  /** Told when the upstream gave no issuer: perhaps it has another anchor by now. */
+  readonly onRefused: () => void;
   readonly clock: Clock;
   readonly settings: LifecycleSettings;
   /** How long one call to the store may take, milliseconds. */
@@ -65,11 +71,17 @@ export class Reconciler {
    * other failure call it again, after a while: it looks at what the store holds then.
    */
   async reconcile(signal: AbortSignal): Promise<Wait> {
-    const { coverage, clock, settings } = this.#options;
+    const { coverage, upstreamSight, clock, settings } = this.#options;
     for (;;) {
       const stored = await this.#withStore(signal, (store, signal) => store.read(signal));
       const state = await this.#adopt(stored);
-      const decision = next(state, coverage(), clock.now(), settings);
+      const decision = next({
+        state,
+        coverage: coverage(),
+        upstream: upstreamSight(),
+        nowMs: clock.now(),
+        settings,
+      });
       switch (decision.kind) {
         case 'wait':
           return decision;
@@ -100,7 +112,7 @@ export class Reconciler {
   }
 
   async #carryOut(intent: Intent, state: TrustState, signal: AbortSignal): Promise<Proposal> {
-    const { clock, mintTimeoutMs: timeoutMs, minting } = this.#options;
+    const { clock, mintTimeoutMs: timeoutMs, minting, onRefused } = this.#options;
     const nowMs = clock.now();
     switch (intent.kind) {
       case 'mint-anchor': {
@@ -108,13 +120,20 @@ export class Reconciler {
         const anchor = await withDeadline(deadline, signal, (signal) =>
           obtainAnchor(intent, state, nowMs, minting, signal),
         );
-        return { state: prepareAnchor(state, anchor, nowMs), made: anchor.key };
+        const prepare = state.rotation === null ? prepareAnchor : prepareGoal;
+        return { state: prepare(state, anchor, nowMs), made: anchor.key };
       }
-      case 'mint-issuer': {
+      case 'mint-issuer':
+      case 'take-issuer': {
         const deadline = { clock, timeoutMs, what: 'minting an issuer' };
         const issuer = await withDeadline(deadline, signal, (signal) =>
-          obtainIssuer(intent, state, nowMs, minting, signal),
-        );
+          intent.kind === 'mint-issuer'
+            ? obtainIssuer(intent, state, nowMs, minting, signal)
+            : takeIssuer(intent, state, nowMs, minting, signal),
+        ).catch((error: unknown) => {
+          onRefused();
+          throw error;
+        });
         return { state: prepareIssuer(state, issuer, nowMs), made: issuer.key };
       }
       case 'destroy-key':

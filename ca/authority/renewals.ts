@@ -24,7 +24,7 @@ const SLOT_MS = 1_000;
  */
 export function renewalsDue(
   state: TrustState,
-  coverage: Coverage,
+  coverage: Pick<Coverage, 'instances'>,
   nowMs: number,
   capacityPerSecond: number,
 ): readonly RenewalDue[] {

@@ -19,6 +19,7 @@ export function checkTrustState(state: TrustState): void {
   refuseTwoActive(state.anchors, 'trust anchors');
   refuseTwoActive(state.issuers, 'issuers');
   checkAnchors(state);
+  checkRotations(state);
 }
 
 /** The keys of all authorities whose key is ours. */
@@ -95,5 +96,24 @@ function checkAnchors(state: TrustState): void {
     if (phase !== 'prepared' && anchor.phase === 'prepared') {
       throw invalid(`the issuer ${quote(id)} is ${phase} under a trust anchor that is only prepared`);
     }
+  }
+}
+
+function checkRotations({ rotation, pastRotations, anchors, sequence }: TrustState): void {
+  const all = [...pastRotations, ...(rotation === null ? [] : [rotation])];
+  for (const [i, { number }] of all.entries()) {
+    const before = all[i - 1]?.number ?? 0;
+    if (number <= before) throw invalid(`rotation ${number} comes after rotation ${before}`);
+  }
+  for (const { number, cutOff, cutOffCount } of all) {
+    if (cutOffCount < cutOff.length) throw invalid(`rotation ${number} names more instances than it counts`);
+  }
+  if (rotation === null) return;
+  const { number, goalAnchorId, removedSequence } = rotation;
+  if (goalAnchorId !== null && anchors.every(({ id }) => id !== goalAnchorId)) {
+    throw invalid(`the goal of rotation ${number} is no trust anchor of the state`);
+  }
+  if (removedSequence !== null && removedSequence > sequence) {
+    throw invalid(`rotation ${number} waits for bundle ${removedSequence}, and the bundle is ${sequence}`);
   }
 }

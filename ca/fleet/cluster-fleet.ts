@@ -42,6 +42,14 @@ export class ClusterFleet implements FleetView {
     return pods.complete && peers.complete;
   }
 
+  get unknown(): string {
+    const { pods, peers } = this.#options;
+    return [
+      ...(pods.complete ? [] : ['the pods of the cluster could not be read of late']),
+      ...(peers.complete ? [] : ['the report of another replica could not be read of late']),
+    ].join(', ');
+  }
+
   instances(): readonly FleetInstance[] {
     const { local, pods, peers, trust } = this.#options;
     const known = trust();

@@ -15,4 +15,7 @@ export interface FleetView {
    * read, and while reading them fails. Whoever is missing then proves nothing.
    */
   readonly complete: boolean;
+
+  /** What is not known while it is not complete, in words; else empty. */
+  readonly unknown: string;
 }

@@ -1,5 +1,6 @@
 import type { WorkloadInstance } from '../attest/attestor.ts';
 import type { IssuedSvid } from '../issue/issuance.ts';
+import type { IssuedRecord } from '../issue/issued-history.ts';
 import { countedInstance, type KnownTrust } from './counted-report.ts';
 import type { FleetView } from './fleet-view.ts';
 import { type FleetInstance, heldUntilMs, isLive } from './instance.ts';
@@ -30,12 +31,14 @@ export interface FleetSession {
  * has expired and it is not connected.
  */
 export class Fleet implements FleetView {
-  /** An instance that is missing is one that has not reported to this process: there is nobody else to ask. */
-  readonly complete = true;
   readonly #options: FleetOptions;
   /** Ordered by when an instance was first heard of. */
   readonly #instances = new Map<string, FleetInstance>();
   #version = 0;
+  /** What is not known of those who were issued SVIDs before this process; empty = nothing is missing. */
+  #unknown = '';
+  /** Why somebody was forgotten who may still be live; empty = nobody was. */
+  #overflow = '';
   /** The newest session of each connected instance. */
   readonly #sessions = new Map<string, FleetSession>();
 
@@ -46,6 +49,41 @@ export class Fleet implements FleetView {
   /** Another number after each change. */
   get version(): number {
     return this.#version;
+  }
+
+  /** Whether everybody is known who may hold an SVID: there is nobody to ask but the agents, and the audit log. */
+  get complete(): boolean {
+    return this.unknown === '';
+  }
+
+  get unknown(): string {
+    return this.#overflow || this.#unknown;
+  }
+
+  /** From now on it is not complete, and why; until {@link Fleet.remember}. */
+  awaitHistory(unknown: string): void {
+    this.#unknown = unknown;
+  }
+
+  /** Takes in who was issued an SVID before this process, as far as nothing newer is known of them: then it is complete. */
+  remember(issued: readonly IssuedRecord[]): void {
+    for (const { podUid, cluster, namespace, podName, spiffeId, ...svid } of issued) {
+      const key = `${cluster}/${podUid}`;
+      const { serialNumber, issuerId: authorityKeyId, notAfterMs, issuedAtMs: lastSeenMs } = svid;
+      const known = this.#instances.get(key);
+      if (known !== undefined && known.issued !== null) continue;
+      const identity = { id: podUid, cluster, spiffeId, namespace, podName };
+      const unheard = {
+        report: null,
+        connected: false,
+        lastSeenMs,
+        pod: 'unknown',
+        unheardUntilMs: 0,
+      } as const;
+      const instance: FleetInstance = known ?? { ...identity, ...unheard, issued: null };
+      this.#put({ ...instance, issued: { serialNumber, authorityKeyId, notAfterMs } }, lastSeenMs);
+    }
+    this.#unknown = '';
   }
 
   /** How many instances are remembered. */
@@ -147,6 +185,8 @@ export class Fleet implements FleetView {
       .toSorted((a, b) => Math.sign(a.endsMs - b.endsMs) || a.lastSeenMs - b.lastSeenMs)
       .slice(0, Math.ceil(this.#options.maxInstances / 100));
     for (const { key } of victims) this.#instances.delete(key);
+    // Whoever was forgotten may be live for as long as this process: nothing may rest on knowing everybody.
+    this.#overflow = `there are more instances than the ${this.#options.maxInstances} that are remembered`;
     this.#version += 1;
     this.#options.log.warn('fleet.full', {
       instances: this.#options.maxInstances,

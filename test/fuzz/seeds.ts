@@ -1,7 +1,7 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { JwsKey } from '../../ca/attest/jws-algorithms.ts';
 import type { JwtExpectations } from '../../ca/attest/jwt.ts';
-import type { TrustState } from '../../ca/authority/trust-state.ts';
+import { NO_ROTATION, type TrustState } from '../../ca/authority/trust-state.ts';
 import { encodeTrustState } from '../../ca/authority/trust-state-codec.ts';
 import type { AuthoritySigner } from '../../pki/authority-signer.ts';
 import { formatBundleDocument } from '../../pki/bundle-document.ts';
@@ -211,6 +211,7 @@ export async function trustStateSeeds(): Promise<Uint8Array[]> {
       },
     ],
     discardedKeys: [],
+    ...NO_ROTATION,
   };
   return [encodeTrustState(state)];
 }

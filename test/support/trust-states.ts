@@ -1,5 +1,5 @@
 import type { KeyHandle } from '../../ca/keys/key-manager.ts';
-import type { Anchor, Issuer, TrustState } from '../../ca/authority/trust-state.ts';
+import { type Anchor, type Issuer, NO_ROTATION, type TrustState } from '../../ca/authority/trust-state.ts';
 import { toHex } from '../../pki/bytes.ts';
 import { parseCertificate } from '../../pki/certificate.ts';
 import { makeAnchor, makeIssuer, NOW_MS, type TestCa } from './certificates.ts';
@@ -55,6 +55,7 @@ export function activeState(pool: AuthorityPool): TrustState {
     anchors: [{ ...anchor!, phase: 'active' }],
     issuers: [{ ...issuer!, phase: 'active' }],
     discardedKeys: [],
+    ...NO_ROTATION,
   };
 }
 

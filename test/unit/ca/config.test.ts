@@ -39,10 +39,12 @@ describe('the configuration', () => {
         },
         anchor: {
           lifetimeMs: 1825 * DAY_MS,
+          renewAfterMs: Math.floor((1825 * DAY_MS * 2) / 3),
           keyAlgorithm: 'ec-p256',
           keyManager: 'store',
           uriNameConstraints: false,
         },
+        rotation: { automatic: true, evidence: 'best' },
         refreshHintSeconds: 300,
         clockSkewMs: 300_000,
         attest: {

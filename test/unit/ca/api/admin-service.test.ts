@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { Metadata } from '@grpc/grpc-js';
 import { getStatus, type StatusSources } from '../../../../ca/api/admin-service.ts';
 import { listInstances } from '../../../../ca/api/instance-status.ts';
-import type { TrustState } from '../../../../ca/authority/trust-state.ts';
+import { NO_ROTATION, type TrustState } from '../../../../ca/authority/trust-state.ts';
 import type { FleetInstance } from '../../../../ca/fleet/instance.ts';
 import { laggingReason } from '../../../../cli/status-report.ts';
 import { LIMITS } from '../../../../pki/limits.ts';
@@ -37,6 +37,7 @@ const state: TrustState = {
     { ...authority, id: 'dd', phase: 'retired', taintedAtMs: 5, anchorId: 'a1', intermediates: [], key },
   ],
   discardedKeys: [],
+  ...NO_ROTATION,
 };
 
 const instance = (id: string, change: Partial<FleetInstance> = {}): FleetInstance => ({

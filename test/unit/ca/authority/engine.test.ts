@@ -13,6 +13,7 @@ import { verifySignature } from '../../../../pki/public-key.ts';
 import { KedgeError } from '../../../../pki/kedge-error.ts';
 import { TrustDomain } from '../../../../pki/spiffe-id.ts';
 import { never, TestTrustDomain, until } from '../../../support/authority-replica.ts';
+import { coverageOfAll } from '../../../support/coverage.ts';
 import { expectCode, expectRejection } from '../../../support/expect-code.ts';
 import { settle } from '../../../support/manual-clock.ts';
 
@@ -133,7 +134,7 @@ describe('the start of an authority engine', () => {
     for (const [document, code] of [
       ['{}', 'trust_state_invalid'],
       ['not JSON', 'trust_state_invalid'],
-      ['{"schema":2}', 'store_newer_version'],
+      ['{"schema":3}', 'store_newer_version'],
     ] as const) {
       const domain = new TestTrustDomain(t);
       await domain.openStore().swap(null, Buffer.from(document), never);
@@ -255,9 +256,12 @@ describe('the life of issuers under a running engine', () => {
     await domain.pass(20 * DAY + 10_000);
     await until(() => replica.engine.signingIssuer()?.issuer.id !== old.id);
     const svidNotAfterMs = domain.clock.now() + 5 * DAY;
-    replica.coverage = {
-      instances: [{ id: 'pod', bundleSequence: 1, authorityKeyId: old.id, svidNotAfterMs }],
-    };
+    replica.coverage = coverageOfAll({
+      id: 'pod',
+      bundleSequence: 1,
+      authorityKeyId: old.id,
+      svidNotAfterMs,
+    });
     await domain.pass(2 * DAY);
     await settle();
     assert.deepEqual(phasesOf(await domain.stored()), ['retired', 'active']);
@@ -265,7 +269,7 @@ describe('the life of issuers under a running engine', () => {
       replica.engine.health().reason,
       new RegExp(`retired issuer ${old.id.slice(0, 8)} is removed at 2026-01-26`),
     );
-    replica.coverage = { instances: [] };
+    replica.coverage = coverageOfAll();
     await domain.pass(2 * HOUR);
     await until(() => replica.log.events.includes('issuer.removed'));
   });

@@ -9,6 +9,7 @@ import type { Coverage } from '../../../../ca/authority/coverage.ts';
 import { type Decision, type Intent, next } from '../../../../ca/authority/lifecycle.ts';
 import {
   checkLifecycleSettings,
+  DEFAULT_ROTATION_SETTINGS,
   type LifecycleSettings,
 } from '../../../../ca/authority/lifecycle-settings.ts';
 import { renewalsDue } from '../../../../ca/authority/renewals.ts';
@@ -20,6 +21,8 @@ import {
   type TrustState,
 } from '../../../../ca/authority/trust-state.ts';
 import { activeIssuer, signingAnchor } from '../../../../ca/authority/usable-authority.ts';
+import { SELF_SIGHT } from '../../../../ca/authority/upstream-sight.ts';
+import { liveInstance } from '../../../support/coverage.ts';
 import { checkProperty } from '../../../support/property.ts';
 import { emptyHandle } from '../../../support/trust-states.ts';
 
@@ -164,7 +167,13 @@ class World {
   #look(replica: Replica): void {
     replica.view = { version: this.#version, state: this.state, readAtMs: this.nowMs };
     const nowMs = this.#clockOf(replica);
-    replica.decision = next(this.state, this.#coverage(), nowMs, this.#settings);
+    replica.decision = next({
+      state: this.state,
+      coverage: this.#coverage(),
+      upstream: SELF_SIGHT,
+      nowMs,
+      settings: this.#settings,
+    });
     if (replica.decision.kind === 'wait') {
       this.#must(replica.decision.untilMs > nowMs, 'it waits for the past');
       assert.notEqual(replica.decision.reason, '');
@@ -205,6 +214,8 @@ class World {
         const place = { anchorId: intent.anchor.id, intermediates: [] };
         return prepareIssuer(state, { ...common, ...timesOf(intent), ...place }, nowMs);
       }
+      case 'take-issuer':
+        throw new Error('an upstream of our own gives no issuers');
       case 'destroy-key':
         return forgetKey(state, intent.key);
       default:
@@ -302,16 +313,18 @@ class World {
 
   #coverage(): Coverage {
     const known = this.#live().filter(({ isKnown }) => isKnown);
-    const instances = known.map(({ svid, sequence }, i) => ({
-      id: `pod-${i}`,
-      bundleSequence: sequence,
-      authorityKeyId: svid?.issuerId ?? null,
-      svidNotAfterMs: svid?.notAfterMs ?? 0,
-    }));
+    const instances = known.map(({ svid, sequence }, i) =>
+      liveInstance({
+        id: `pod-${i}`,
+        bundleSequence: sequence,
+        authorityKeyId: svid?.issuerId ?? null,
+        svidNotAfterMs: svid?.notAfterMs ?? 0,
+      }),
+    );
     for (const due of renewalsDue(this.state, { instances }, this.nowMs, 10)) {
       assert.equal(due.authorityKeyId, activeIssuer(this.state, this.nowMs)?.id);
     }
-    return { instances };
+    return { instances, complete: known.length === this.#live().length, unknown: 'some' };
   }
 
   #clockOf(replica: Replica): number {
@@ -385,6 +398,7 @@ const settings: fc.Arbitrary<LifecycleSettings> = fc
     maxSvidTtlMs,
     backdateMs,
     clockSkewMs: 5 * MINUTE,
+    rotation: DEFAULT_ROTATION_SETTINGS,
   }));
 
 const offsets = fc.array(fc.integer({ min: -OFFSET_MS, max: OFFSET_MS }), { minLength: 1, maxLength: 3 });

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import {
   checkLifecycleSettings,
   DEFAULT_LIFECYCLE_SETTINGS,
+  DEFAULT_ROTATION_SETTINGS,
   type LifecycleSettings,
 } from '../../../../ca/authority/lifecycle-settings.ts';
 import { expectCode } from '../../../support/expect-code.ts';
@@ -21,6 +22,7 @@ describe('settings of the lifecycle', () => {
       maxSvidTtlMs: DAY,
       backdateMs: 2 * MINUTE,
       clockSkewMs: 5 * MINUTE,
+      rotation: { automatic: true, evidence: 'best', anchorRenewAfterMs: null, settleMs: 0 },
     });
   });
 
@@ -32,6 +34,7 @@ describe('settings of the lifecycle', () => {
       maxSvidTtlMs: 20_000,
       backdateMs: 0,
       clockSkewMs: 0,
+      rotation: DEFAULT_ROTATION_SETTINGS,
     });
   });
 

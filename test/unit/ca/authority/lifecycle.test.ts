@@ -10,8 +10,11 @@ import {
   type Anchor,
   emptyTrustState,
   type Issuer,
+  NO_ROTATION,
   type TrustState,
 } from '../../../../ca/authority/trust-state.ts';
+import { SELF_SIGHT } from '../../../../ca/authority/upstream-sight.ts';
+import { coverageOfAll } from '../../../support/coverage.ts';
 import { emptyHandle } from '../../../support/trust-states.ts';
 
 const SECOND = 1_000;
@@ -62,13 +65,21 @@ function state(over: Partial<TrustState> = {}): TrustState {
     anchors: [anchor()],
     issuers: [issuer()],
     discardedKeys: [],
+    ...NO_ROTATION,
     ...over,
   };
 }
 
-const holding = (authorityKeyId: string, svidNotAfterMs: number): Coverage => ({
-  instances: [{ id: 'pod', bundleSequence: 1, authorityKeyId, svidNotAfterMs }],
-});
+const holding = (authorityKeyId: string, svidNotAfterMs: number): Coverage =>
+  coverageOfAll({ id: 'pod', bundleSequence: 1, authorityKeyId, svidNotAfterMs });
+
+/** What is decided with an upstream of our own. */
+const nextOf = (
+  state: TrustState,
+  coverage = NO_COVERAGE,
+  nowMs = NOW,
+  changed: Partial<LifecycleSettings> = {},
+) => next({ state, coverage, upstream: SELF_SIGHT, nowMs, settings: { ...settings, ...changed } });
 
 function intentOf<K extends Intent['kind']>(decision: Decision, kind: K): Extract<Intent, { kind: K }> {
   assert.ok(decision.kind === 'intent' && decision.intent.kind === kind, JSON.stringify(decision));
@@ -90,11 +101,11 @@ const decide = (
   coverage = NO_COVERAGE,
   nowMs = NOW,
   changed: Partial<LifecycleSettings> = {},
-) => next(state(over), coverage, nowMs, { ...settings, ...changed });
+) => nextOf(state(over), coverage, nowMs, changed);
 
 describe('the lifecycle of a trust domain that has nothing yet', () => {
   it('wants an anchor, backdated, of the lifetime that is set', () => {
-    const intent = intentOf(next(emptyTrustState('example.org'), NO_COVERAGE, NOW, settings), 'mint-anchor');
+    const intent = intentOf(nextOf(emptyTrustState('example.org')), 'mint-anchor');
     assert.deepEqual(intent, {
       kind: 'mint-anchor',
       notBeforeMs: NOW - 2 * MINUTE,
@@ -303,12 +314,10 @@ describe('the end of a retired issuer', () => {
 
   it('is not put off by instances that hold SVIDs of others, or none', () => {
     const over = { issuers: [retired(), issuer()] };
-    const coverage: Coverage = {
-      instances: [
-        { id: 'a', bundleSequence: 1, authorityKeyId: 'bbbbbbbb01', svidNotAfterMs: NOW + 30 * DAY },
-        { id: 'b', bundleSequence: 0, authorityKeyId: null, svidNotAfterMs: 0 },
-      ],
-    };
+    const coverage = coverageOfAll(
+      { id: 'a', bundleSequence: 1, authorityKeyId: 'bbbbbbbb01', svidNotAfterMs: NOW + 30 * DAY },
+      { id: 'b' },
+    );
     stepOf(decide(over, coverage, NOW + DAY + 5 * MINUTE));
   });
 
@@ -342,7 +351,7 @@ describe('the order of the lifecycle', () => {
     let current = state(everything);
     const story: string[] = [];
     for (let i = 0; i < 10; i += 1) {
-      const decision = next(current, NO_COVERAGE, NOW, settings);
+      const decision = nextOf(current);
       if (decision.kind === 'wait') break;
       if (decision.kind === 'intent') {
         story.push(decision.intent.kind);

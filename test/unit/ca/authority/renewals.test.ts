@@ -6,6 +6,7 @@ import { renewalsDue } from '../../../../ca/authority/renewals.ts';
 import { emptyTrustState, type Issuer, type TrustState } from '../../../../ca/authority/trust-state.ts';
 import { checkProperty } from '../../../support/property.ts';
 import { emptyHandle } from '../../../support/trust-states.ts';
+import { liveInstance } from '../../../support/coverage.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;
@@ -32,12 +33,8 @@ const state: TrustState = {
     issuer('active', { phase: 'active' }),
   ],
 };
-const instance = (id: string, authorityKeyId: string | null, svidNotAfterMs: number): LiveInstance => ({
-  id,
-  bundleSequence: 1,
-  authorityKeyId,
-  svidNotAfterMs,
-});
+const instance = (id: string, authorityKeyId: string | null, svidNotAfterMs: number): LiveInstance =>
+  liveInstance({ id, bundleSequence: 1, authorityKeyId, svidNotAfterMs });
 const due = (instances: readonly LiveInstance[], capacityPerSecond = 1, of = state) =>
   renewalsDue(of, { instances }, NOW, capacityPerSecond);
 

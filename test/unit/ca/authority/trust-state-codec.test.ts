@@ -8,6 +8,12 @@ import {
   type TrustState,
 } from '../../../../ca/authority/trust-state.ts';
 import { encodeTrustState, parseTrustState } from '../../../../ca/authority/trust-state-codec.ts';
+import {
+  type PastRotation,
+  type Rotation,
+  ROTATION_KINDS,
+  ROTATION_OUTCOMES,
+} from '../../../../ca/authority/rotation.ts';
 import { isKedgeError } from '../../../../pki/kedge-error.ts';
 import { LIMITS } from '../../../../pki/limits.ts';
 import { makeAnchor, makeIssuer } from '../../../support/certificates.ts';
@@ -30,6 +36,55 @@ const bytes = (text: string): Uint8Array => Buffer.from(text);
 const documentOf = (state: TrustState): Document =>
   JSON.parse(Buffer.from(encodeTrustState(state)).toString()) as Document;
 
+const name = fc.stringMatching(/^[a-zé /.-]{0,40}$/);
+const times = fc.integer({ min: 0, max: 2e12 });
+const cutOff = fc.array(name, { maxLength: 3 });
+
+const rotations: fc.Arbitrary<Rotation> = fc.record(
+  {
+    number: fc.integer({ min: 10, max: 1_000 }),
+    kind: fc.constantFrom(...ROTATION_KINDS),
+    upstream: fc.constantFrom('self', 'vault'),
+    fromAnchorId: fc.constantFrom('ab', pool.anchors[0]!.id),
+    goalAnchorId: fc.constantFrom(null, pool.anchors[0]!.id),
+    startedAtMs: times,
+    deadlineMs: fc.option(times),
+    pausedAtMs: fc.option(times),
+    abortedAtMs: fc.option(times),
+    removedSequence: fc.constantFrom(null, 3),
+    excused: fc.array(
+      fc.record({ instance: name, name, atMs: times, by: name, reason: name }, { noNullPrototype: true }),
+      {
+        maxLength: 3,
+      },
+    ),
+    cutOff,
+    cutOffCount: fc.integer({ min: 3, max: 100 }),
+    by: name,
+    reason: name,
+  },
+  { noNullPrototype: true },
+);
+
+const pastRotations: fc.Arbitrary<PastRotation> = fc.record(
+  {
+    number: fc.constant(1),
+    kind: fc.constantFrom(...ROTATION_KINDS),
+    upstream: fc.constantFrom('self', 'disk'),
+    fromAnchorId: fc.constant('ab'),
+    goalAnchorId: fc.constantFrom(null, 'cd'),
+    startedAtMs: times,
+    endedAtMs: times,
+    outcome: fc.constantFrom(...ROTATION_OUTCOMES),
+    excused: fc.array(name, { maxLength: 3 }),
+    cutOff,
+    cutOffCount: fc.integer({ min: 3, max: 100 }),
+    by: name,
+    reason: name,
+  },
+  { noNullPrototype: true },
+);
+
 /** States that can be: any number of authorities in any phases that may stand together. */
 const states: fc.Arbitrary<TrustState> = fc
   .record({
@@ -47,6 +102,9 @@ const states: fc.Arbitrary<TrustState> = fc
     upstream: fc.constantFrom('self', 'disk', 'vault', 'kedge'),
     discarded: fc.integer({ min: 0, max: 3 }),
     intermediates: fc.integer({ min: 0, max: 3 }),
+    rotation: fc.option(rotations),
+    past: fc.array(pastRotations, { maxLength: 4 }),
+    declinedAnchors: fc.array(fc.constantFrom('ab', 'cdef'), { maxLength: 2 }),
   })
   .map((r): TrustState => {
     const details = (i: number) => ({ phaseSinceMs: r.times[i]!, taintedAtMs: r.taints[i]! });
@@ -74,7 +132,18 @@ const states: fc.Arbitrary<TrustState> = fc
         };
       });
     const discardedKeys = Array.from({ length: r.discarded }, (_, i) => emptyHandle(`discarded-${i}`));
-    return { trustDomain: r.trustDomain, sequence: r.sequence, anchors, issuers, discardedKeys };
+    const { trustDomain, sequence, rotation, declinedAnchors } = r;
+    const pastRotations = r.past.map((past, i) => ({ ...past, number: i + 1 }));
+    return {
+      trustDomain,
+      sequence,
+      anchors,
+      issuers,
+      discardedKeys,
+      rotation,
+      pastRotations,
+      declinedAnchors,
+    };
   });
 
 describe('the trust state as bytes', () => {
@@ -92,11 +161,14 @@ describe('the trust state as bytes', () => {
     const text = Buffer.from(encodeTrustState(good)).toString();
     const [anchor] = good.anchors;
     assert.ok(
-      text.startsWith('{"schema":1,"trustDomain":"example.org","sequence":1,"anchors":[{"id":"'),
+      text.startsWith('{"schema":2,"trustDomain":"example.org","sequence":1,"anchors":[{"id":"'),
       text,
     );
     assert.ok(text.includes(`"certificate":"${Buffer.from(anchor!.certificate).toString('base64')}"`));
-    assert.ok(text.endsWith('}}],"discardedKeys":[]}'), text);
+    assert.ok(
+      text.endsWith('}}],"discardedKeys":[],"rotation":null,"pastRotations":[],"declinedAnchors":[]}'),
+      text,
+    );
   });
 
   it('takes nothing along that is not of the state', () => {
@@ -129,6 +201,106 @@ describe('the trust state as bytes', () => {
     assert.match(error.message, new RegExp(`limit is ${LIMITS.trustStateBytes}`));
     expectCode('trust_state_invalid', () => parseTrustState(new Uint8Array(LIMITS.trustStateBytes + 1)));
   });
+});
+
+describe('a trust state document of version 1', () => {
+  /** What the Kedge before rotations wrote. */
+  const versionOne = (state: TrustState): string => {
+    const { schema, rotation, pastRotations, declinedAnchors, ...authorities } = documentOf(state);
+    assert.deepEqual([schema, rotation, pastRotations, declinedAnchors], [2, null, [], []]);
+    return JSON.stringify({ schema: 1, ...authorities });
+  };
+
+  it('is read as one in which there was no rotation yet, and written as version 2', () => {
+    const parsed = parseTrustState(bytes(versionOne(good)));
+    assert.deepEqual(parsed, good);
+    assert.match(Buffer.from(encodeTrustState(parsed)).toString(), /^\{"schema":2,/);
+  });
+
+  it('is held to its own form: nothing of version 2 in it, no spaces, no other order', () => {
+    const text = versionOne(good);
+    for (const wrong of [
+      text.replace(/\}$/, ',"rotation":null}'),
+      text.replace(',', ', '),
+      text.replace('"schema":1', '"schema":2'),
+      Buffer.from(encodeTrustState(good)).toString().replace('"schema":2', '"schema":1'),
+    ]) {
+      expectCode('trust_state_invalid', () => parseTrustState(bytes(wrong)));
+    }
+  });
+});
+
+describe('a rotation in a trust state document', () => {
+  const rotation: Rotation = {
+    number: 2,
+    kind: 'planned',
+    upstream: 'self',
+    fromAnchorId: 'ab',
+    goalAnchorId: null,
+    startedAtMs: 1,
+    deadlineMs: null,
+    pausedAtMs: null,
+    abortedAtMs: null,
+    removedSequence: null,
+    excused: [],
+    cutOff: [],
+    cutOffCount: 0,
+    by: 'alice',
+    reason: 'yearly',
+  };
+  const past: PastRotation = {
+    number: 1,
+    kind: 'planned',
+    upstream: 'self',
+    fromAnchorId: 'ab',
+    goalAnchorId: 'cd',
+    startedAtMs: 1,
+    endedAtMs: 2,
+    outcome: 'completed',
+    excused: [],
+    cutOff: [],
+    cutOffCount: 0,
+    by: 'alice',
+    reason: 'yearly',
+  };
+  const table: readonly { name: string; state: Partial<TrustState>; message: RegExp }[] = [
+    {
+      name: 'with a goal that is no anchor',
+      state: { rotation: { ...rotation, goalAnchorId: 'ab' } },
+      message: /goal of rotation 2 is no trust anchor/,
+    },
+    {
+      name: 'that waits for a bundle to come',
+      state: { rotation: { ...rotation, removedSequence: 2 } },
+      message: /waits for bundle 2, and the bundle is 1/,
+    },
+    {
+      name: 'with the number of one that ended',
+      state: { rotation, pastRotations: [{ ...past, number: 2 }] },
+      message: /rotation 2 comes after rotation 2/,
+    },
+    {
+      name: 'that names more than it counts',
+      state: { rotation: { ...rotation, cutOff: ['shop/cart'] } },
+      message: /rotation 2 names more instances than it counts/,
+    },
+    {
+      name: 'with a line break in the reason',
+      state: { rotation: { ...rotation, reason: 'a\nb' } },
+      message: /control characters/,
+    },
+    {
+      name: 'after more than are remembered',
+      state: { pastRotations: Array.from({ length: 17 }, (_, i) => ({ ...past, number: i + 1 })) },
+      message: /pastRotations/,
+    },
+  ];
+  for (const { name, state, message } of table) {
+    it(`is refused ${name}`, () => {
+      const error = expectCode('trust_state_invalid', () => encodeTrustState({ ...good, ...state }));
+      assert.match(error.message, message);
+    });
+  }
 });
 
 describe('a trust state document that is wrong', () => {
@@ -337,11 +509,11 @@ describe('a trust state document that is wrong', () => {
       { name: 'a line break after it', bytes: bytes(`${text}\n`) },
       { name: 'a byte order mark', bytes: bytes(`\ufeff${text}`) },
       { name: 'spaces', bytes: bytes(JSON.stringify(JSON.parse(text), null, 1)) },
-      { name: 'a name twice', bytes: bytes(text.replace('"schema":1', '"schema":1,"schema":1')) },
-      { name: '__proto__', bytes: bytes(text.replace('"schema":1', '"schema":1,"__proto__":{"x":1}')) },
+      { name: 'a name twice', bytes: bytes(text.replace('"schema":2', '"schema":2,"schema":2')) },
+      { name: '__proto__', bytes: bytes(text.replace('"schema":2', '"schema":2,"__proto__":{"x":1}')) },
       {
         name: 'another order',
-        bytes: bytes(text.replace(/"schema":1,("trustDomain":"[^"]*")/, '$1,"schema":1')),
+        bytes: bytes(text.replace(/"schema":2,("trustDomain":"[^"]*")/, '$1,"schema":2')),
       },
       { name: 'an escape that need not be', bytes: bytes(text.replace('example', '\\u0065xample')) },
       { name: 'a number written otherwise', bytes: bytes(text.replace('"sequence":1', '"sequence":1.0')) },
@@ -361,9 +533,9 @@ describe('a trust state document that is wrong', () => {
 
   it('is told apart from one of a newer Kedge', () => {
     for (const document of [
-      { schema: 2 },
+      { schema: 3 },
       { ...documentOf(good), schema: 7 },
-      { schema: 2, anchors: 'elsewhere' },
+      { schema: 3, anchors: 'elsewhere' },
     ]) {
       const parse = (): unknown => parseTrustState(bytes(JSON.stringify(document)));
       assert.match(expectCode('store_newer_version', parse).hint ?? '', /newer Kedge/);

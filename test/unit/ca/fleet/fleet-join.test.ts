@@ -5,6 +5,7 @@ import { coverageOf, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts
 import { type FleetSources, joinFleet, mergedInstance } from '../../../../ca/fleet/fleet-join.ts';
 import { isLive } from '../../../../ca/fleet/instance.ts';
 import type { WorkloadPod } from '../../../../ca/fleet/workload-pod.ts';
+import { liveInstance } from '../../../support/coverage.ts';
 import { fleetInstance, reported, workloadPod } from '../../../support/fleet-instances.ts';
 import { checkProperty } from '../../../support/property.ts';
 
@@ -43,9 +44,7 @@ describe('a fleet joined from pods and reports', () => {
       ['spiffe://example.org/sa/cart', 'shop', 'pod-a', false, 0],
     );
     const coverage = coverageOf(joined, NOW_MS);
-    assert.deepEqual(coverage.instances, [
-      { id: 'a', bundleSequence: 0, authorityKeyId: null, svidNotAfterMs: 0 },
-    ]);
+    assert.deepEqual(coverage.instances, [liveInstance({ id: 'a', name: 'shop/pod-a' })]);
     assert.equal(stragglersOf(coverage, { bundleSequence: 1, authorityKeyId: null }).length, 1);
   });
 

@@ -4,13 +4,15 @@ import fc from 'fast-check';
 import type { WorkloadInstance } from '../../../../ca/attest/attestor.ts';
 import type { KnownTrust } from '../../../../ca/fleet/counted-report.ts';
 import { Fleet } from '../../../../ca/fleet/fleet.ts';
-import { coverageOf, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts';
+import { coverageOf, fleetCoverage, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts';
 import { isLive } from '../../../../ca/fleet/instance.ts';
 import type { ReportedState, ReportedSvid } from '../../../../ca/fleet/reported-state.ts';
 import type { IssuedSvid } from '../../../../ca/issue/issuance.ts';
 import { jsonLog, silentLog } from '../../../../host/log.ts';
 import { SpiffeId } from '../../../../pki/spiffe-id.ts';
+import { Evidence } from '../../../../proto/gen/kedge/v1/identity.ts';
 import { checkProperty } from '../../../support/property.ts';
+import { coverageOfAll, liveInstance } from '../../../support/coverage.ts';
 
 const ID = 'spiffe://example.org/ns/shop/sa/cart';
 const ISSUER = 'aa'.repeat(20);
@@ -170,7 +172,7 @@ describe('a report of what cannot be', () => {
     const fleet = fleetOf();
     fleet.connect(instanceOf('liar'), ID, 10).report(forged({}), 10);
     assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
-      { id: 'liar', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: ISSUER_ENDS_MS },
+      liveInstance({ id: 'liar', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: ISSUER_ENDS_MS }),
     ]);
     assert.deepEqual(liveIds(fleet, ISSUER_ENDS_MS - 1), ['liar']);
     assert.deepEqual(liveIds(fleet, ISSUER_ENDS_MS), []);
@@ -228,7 +230,7 @@ describe('a report of what cannot be', () => {
     assert.deepEqual(liveIds(fleet, 20), []);
     trust = { sequence: 11, issuers: [...TRUST.issuers, { id: next, notAfterMs: ISSUER_ENDS_MS }] };
     assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
-      { id: 'ahead', bundleSequence: 11, authorityKeyId: next, svidNotAfterMs: 4_000 },
+      liveInstance({ id: 'ahead', bundleSequence: 11, authorityKeyId: next, svidNotAfterMs: 4_000 }),
     ]);
   });
 
@@ -237,7 +239,7 @@ describe('a report of what cannot be', () => {
     fleet.issued(instanceOf('u1'), svid(3_000), 10);
     fleet.connect(instanceOf('u1'), ID, 10).report(forged({ authorityKeyId: 'bb'.repeat(20) }), 10);
     assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
-      { id: 'u1', bundleSequence: 2, authorityKeyId: null, svidNotAfterMs: 0 },
+      liveInstance({ id: 'u1', bundleSequence: 2 }),
     ]);
   });
 });
@@ -250,8 +252,8 @@ describe('coverage', () => {
     fleet.connect(instanceOf('empty'), ID, 10).report(report(2), 10);
     assert.deepEqual(coverageOf(fleet.instances(), 500), {
       instances: [
-        { id: 'silent', bundleSequence: 0, authorityKeyId: null, svidNotAfterMs: 0 },
-        { id: 'reporting', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: 2_000 },
+        liveInstance({ id: 'silent' }),
+        liveInstance({ id: 'reporting', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: 2_000 }),
       ],
     });
   });
@@ -265,18 +267,16 @@ describe('coverage', () => {
     assert.ok(!isLive(instance!, 3_000));
     // What it reported is over, what it was issued may not have arrived: live, and holding nothing.
     assert.deepEqual(coverageOf(fleet.instances(), 2_500).instances, [
-      { id: 'u1', bundleSequence: 2, authorityKeyId: null, svidNotAfterMs: 0 },
+      liveInstance({ id: 'u1', bundleSequence: 2 }),
     ]);
   });
 
-  const coverage = {
-    instances: [
-      { id: 'follows', bundleSequence: 5, authorityKeyId: 'new', svidNotAfterMs: 9 },
-      { id: 'old-bundle', bundleSequence: 4, authorityKeyId: 'new', svidNotAfterMs: 9 },
-      { id: 'old-issuer', bundleSequence: 6, authorityKeyId: 'old', svidNotAfterMs: 9 },
-      { id: 'nothing', bundleSequence: 0, authorityKeyId: null, svidNotAfterMs: 0 },
-    ],
-  };
+  const coverage = coverageOfAll(
+    { id: 'follows', bundleSequence: 5, authorityKeyId: 'new', svidNotAfterMs: 9 },
+    { id: 'old-bundle', bundleSequence: 4, authorityKeyId: 'new', svidNotAfterMs: 9 },
+    { id: 'old-issuer', bundleSequence: 6, authorityKeyId: 'old', svidNotAfterMs: 9 },
+    { id: 'nothing' },
+  );
   const rows = [
     { goal: { bundleSequence: 5, authorityKeyId: null }, want: ['old-bundle', 'nothing'] },
     { goal: { bundleSequence: 5, authorityKeyId: 'new' }, want: ['old-bundle', 'old-issuer', 'nothing'] },
@@ -288,6 +288,98 @@ describe('coverage', () => {
         stragglersOf(coverage, goal).map(({ id }) => id),
         want,
       );
+    });
+  }
+});
+
+describe('a fleet after a restart of the CA', () => {
+  const record = (podUid: string, notAfterMs: number) => ({
+    podUid,
+    cluster: 'c1',
+    namespace: 'shop',
+    podName: `cart-${podUid}`,
+    spiffeId: ID,
+    serialNumber: '0102',
+    issuerId: ISSUER,
+    issuedAtMs: 5,
+    notAfterMs,
+  });
+
+  it('is not complete before it was told who was issued an SVID, and says why', () => {
+    const fleet = fleetOf();
+    assert.deepEqual([fleet.complete, fleet.unknown], [true, '']);
+    fleet.awaitHistory('the audit log was not read');
+    assert.deepEqual([fleet.complete, fleet.unknown], [false, 'the audit log was not read']);
+    assert.deepEqual(fleetCoverage(fleet, 10), {
+      instances: [],
+      complete: false,
+      unknown: 'the audit log was not read',
+    });
+    fleet.remember([]);
+    assert.equal(fleet.complete, true);
+  });
+
+  it('counts who has not come back as live, holding nothing, until the SVID ends', () => {
+    const fleet = fleetOf();
+    fleet.awaitHistory('the audit log was not read');
+    fleet.remember([record('u1', 1_000)]);
+    const { instances } = fleetCoverage(fleet, 500);
+    assert.deepEqual(instances, [liveInstance({ id: 'u1' })]);
+    assert.deepEqual(fleetCoverage(fleet, 1_000).instances, []);
+  });
+
+  it('keeps what it has heard since', () => {
+    const fleet = fleetOf();
+    fleet.connect(instanceOf('back'), ID, 10).report(report(2, 2_000), 10);
+    fleet.issued(instanceOf('renewed'), svid(3_000), 10);
+    fleet.remember([record('back', 1_000), record('renewed', 1_000)]);
+    const held = fleet
+      .instances()
+      .map(({ id, issued, report }) => [id, issued?.notAfterMs, report?.bundleSequence]);
+    assert.deepEqual(held, [
+      ['back', 1_000, 2],
+      ['renewed', 3_000, undefined],
+    ]);
+  });
+
+  it('is not complete any more once it had to forget somebody who may be live', () => {
+    const fleet = fleetOf(2);
+    for (const id of ['a', 'b', 'c']) fleet.issued(instanceOf(id), svid(1_000), 10);
+    assert.equal(fleet.complete, false);
+    assert.match(fleet.unknown, /more instances than the 2 that are remembered/);
+  });
+});
+
+describe('proof', () => {
+  const feed = (evidence: Evidence, consumerCount = 1) => ({
+    name: `feed-${evidence}`,
+    evidence,
+    bundleSequence: 2,
+    svidSerialNumber: '0102',
+    errorCode: '',
+    consumers: [],
+    consumerCount,
+  });
+  const rows = [
+    { name: 'no feed', feeds: [], want: false },
+    { name: 'one feed that proves', feeds: [feed(Evidence.EVIDENCE_PROVEN)], want: true },
+    {
+      name: 'one that proves beside one that only loads',
+      feeds: [feed(Evidence.EVIDENCE_PROVEN), feed(Evidence.EVIDENCE_LOADED)],
+      want: false,
+    },
+    {
+      name: 'one that proves beside one that serves nobody',
+      feeds: [feed(Evidence.EVIDENCE_PROVEN), feed(Evidence.EVIDENCE_UNSPECIFIED, 0)],
+      want: true,
+    },
+    { name: 'one that serves nobody', feeds: [feed(Evidence.EVIDENCE_PROVEN, 0)], want: false },
+  ];
+  for (const { name, feeds, want } of rows) {
+    it(`${want ? 'is' : 'is not'} given by ${name}`, () => {
+      const fleet = fleetOf();
+      fleet.connect(instanceOf('u1'), ID, 10).report({ ...report(2, 2_000), feeds }, 10);
+      assert.equal(fleetCoverage(fleet, 20).instances[0]?.proven, want);
     });
   }
 });
