@@ -17,6 +17,9 @@ function storeImpossibilities({ store = {}, keys = {} }: CaSettings): readonly I
     const message = 'is only of use with store.kind kubernetes';
     if (store.secret !== undefined) found.push({ key: 'store.secret', message });
     if (keys.sealingKeySecret !== undefined) found.push({ key: 'keys.sealingKeySecret', message });
+    if (keys.otherSealingKeySecrets !== undefined) {
+      found.push({ key: 'keys.otherSealingKeySecrets', message });
+    }
   } else if (keys.sealingKeySecret !== undefined && keys.sealingKeyFile !== undefined) {
     found.push({
       key: 'keys.sealingKeySecret',

@@ -273,6 +273,19 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     means:
       'the Secret with the sealing key, in the namespace of the CA; made while there is no trust state yet',
   },
+  {
+    key: 'keys.otherSealingKeyFiles',
+    value: 'list of paths',
+    default: 'none',
+    means:
+      'files with sealing keys that keys in the trust state may still, or already, be sealed under; for a change of the sealing key',
+  },
+  {
+    key: 'keys.otherSealingKeySecrets',
+    value: 'list of names',
+    default: 'none',
+    means: 'the same in Secrets, with store.kind kubernetes',
+  },
   ...PKCS11_CONFIG_KEYS,
   {
     key: 'fleet.replica',

@@ -19,6 +19,8 @@ import { UPSTREAM_KINDS } from './upstream/upstream-kinds.ts';
 import { closedObject, readYaml } from './yaml-document.ts';
 
 const DAY_MS = 86_400_000;
+/** While the sealing key is changed there are two. */
+const MAX_OTHER_SEALING_KEYS = 8;
 
 /** A value that one of our own parsers reads from text; its refusal becomes the issue. */
 function parsed<T>(parse: (text: string) => T): z.ZodType<T> {
@@ -206,6 +208,8 @@ const SHAPE = {
   keys: closedObject({
     sealingKeyFile: path.optional(),
     sealingKeySecret: objectName.optional(),
+    otherSealingKeyFiles: z.array(path).max(MAX_OTHER_SEALING_KEYS).optional(),
+    otherSealingKeySecrets: z.array(objectName).max(MAX_OTHER_SEALING_KEYS).optional(),
     pkcs11: closedObject({
       module: path,
       token: z.string().min(1, 'an empty label').max(32),

@@ -149,6 +149,8 @@ export interface CaSettings {
     | {
         readonly sealingKeyFile?: string | undefined;
         readonly sealingKeySecret?: string | undefined;
+        readonly otherSealingKeyFiles?: readonly string[] | undefined;
+        readonly otherSealingKeySecrets?: readonly string[] | undefined;
         readonly pkcs11?: Pkcs11Config | undefined;
       }
     | undefined;

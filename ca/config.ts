@@ -73,6 +73,8 @@ export interface CaConfig {
   readonly policyFile: string | null;
   readonly store: StoreConfig;
   readonly sealingKey: SealingKeyConfig;
+  /** Sealing keys that older keys may be sealed under, or that other replicas seal under already. */
+  readonly otherSealingKeys: readonly SealingKeyConfig[];
   /** Null: no token is configured. */
   readonly pkcs11: Pkcs11Settings | null;
   /** What this replica is called among those that share the trust state. */
@@ -187,6 +189,14 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
         ? { kind: 'kubernetes', secret: settings.store.secret ?? TRUST_STATE_SECRET }
         : { kind: 'sqlite' },
     sealingKey: sealingKeyOf(settings, folder, dataFolder),
+    otherSealingKeys: [
+      ...(settings.keys?.otherSealingKeyFiles ?? []).map((file) => ({
+        kind: 'file' as const,
+        path: resolve(folder, file),
+        mayCreate: false,
+      })),
+      ...(settings.keys?.otherSealingKeySecrets ?? []).map((name) => ({ kind: 'secret' as const, name })),
+    ],
     pkcs11: settings.keys?.pkcs11 === undefined ? null : pkcs11Settings(settings.keys.pkcs11, folder),
     replica: settings.fleet?.replica ?? hostname(),
     audit: { standardOutput: settings.audit?.standardOutput ?? false },

@@ -2,7 +2,7 @@ import type { Clock } from '../host/clock.ts';
 import type { Random } from '../host/random.ts';
 import type { Secret } from '../pki/secret.ts';
 import type { CaConfig } from './config.ts';
-import type { KeyImporter, KeyManager, KeyManagerKind } from './keys/key-manager.ts';
+import type { KeyHandle, KeyImporter, KeyManager, KeyManagerKind } from './keys/key-manager.ts';
 import { RoutedKeyManager } from './keys/routed-key-manager.ts';
 import { SealedKeyManager } from './keys/sealed-key-manager.ts';
 
@@ -10,6 +10,7 @@ import { SealedKeyManager } from './keys/sealed-key-manager.ts';
 export interface KeysOptions {
   readonly config: CaConfig;
   readonly sealingKey: Secret;
+  readonly otherSealingKeys: readonly Secret[];
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -20,12 +21,16 @@ export interface Keys {
   readonly issuers: KeyManager;
   /** Takes issuers' keys that others made: always sealed in the trust state. */
   readonly importer: KeyImporter;
+  /** See {@link SealedKeyManager.rewrap}. */
+  readonly rewrap: (handle: KeyHandle) => KeyHandle | null;
   close(): Promise<void>;
 }
 
 /** Opens the key managers that the configuration names. Throws `hsm_module_unavailable`; a token is waited for later. */
-export async function openKeys({ config, sealingKey, clock, random }: KeysOptions): Promise<Keys> {
-  const store = new SealedKeyManager({ trustDomain: config.trustDomain.name, sealingKey, random });
+export async function openKeys(options: KeysOptions): Promise<Keys> {
+  const { config, sealingKey, otherSealingKeys, clock, random } = options;
+  const trustDomain = config.trustDomain.name;
+  const store = new SealedKeyManager({ trustDomain, sealingKey, otherSealingKeys, random });
   const token = await openToken(config, clock);
   const managers = { store, ...(token === null ? {} : { pkcs11: token.keys }) };
   const routed = (makes: KeyManagerKind): KeyManager =>
@@ -34,6 +39,7 @@ export async function openKeys({ config, sealingKey, clock, random }: KeysOption
     anchors: routed(config.anchor.keyManager),
     issuers: routed(config.issuer.keyManager),
     importer: store,
+    rewrap: (handle) => store.rewrap(handle),
     close: async () => token?.close(),
   };
 }

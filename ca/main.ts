@@ -18,6 +18,7 @@ import { DevelopmentIssuer } from './attest/development-issuer.ts';
 import type { Attestation } from './attest/open-attestation.ts';
 import { AuthorityEngine } from './authority/engine.ts';
 import type { LifecycleSettings } from './authority/lifecycle-settings.ts';
+import { rewrapKeys } from './authority/rewrap-keys.ts';
 import { auditPhaseChanges, auditPolicyChanges } from './audit-changes.ts';
 import { registerCaMetrics } from './ca-metrics.ts';
 import type { CaConfig } from './config.ts';
@@ -142,12 +143,12 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     },
   });
   undo.defer(() => backend.close());
-  const { sealingKey, cluster } = backend;
+  const { sealingKey, otherSealingKeys, cluster } = backend;
   const store = new ObservedTrustStore({ store: backend.store, registry, log });
   const trust = () => engine.knownState;
   const fleet = new Fleet({ maxInstances: limits.instances, trust, log });
   const liveFleet = cluster?.fleet({ local: fleet, trust }) ?? fleet;
-  const keys = await openKeys({ config, sealingKey, clock, random });
+  const keys = await openKeys({ config, sealingKey, otherSealingKeys, clock, random });
   undo.defer(() => keys.close());
   const { anchors, importer } = keys;
   const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log });
@@ -206,6 +207,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     fleet,
     liveFleet,
     store: () => storeStatus(config, store),
+    rewrapKeys: (signal) => rewrapKeys({ store, rewrap: keys.rewrap }, signal),
     attestor: attestation.attestor,
     policy,
     audit,

@@ -6,7 +6,7 @@ import type { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import type { Secret } from '../pki/secret.ts';
 import type { Cluster } from './cluster.ts';
-import type { CaConfig } from './config.ts';
+import type { CaConfig, SealingKeyConfig } from './config.ts';
 import { readOrCreateSealingKey, readSealingKey } from './keys/sealing-key.ts';
 import type { KubernetesApi } from './kubernetes/kubernetes-api.ts';
 import { patiently } from './patience.ts';
@@ -32,6 +32,7 @@ export interface TrustBackendOptions {
 export interface TrustBackend {
   readonly store: TrustStore;
   readonly sealingKey: Secret;
+  readonly otherSealingKeys: readonly Secret[];
   /** Null: all of it is in the data folder. */
   readonly cluster: Cluster | null;
   /** Closes the store. */
@@ -54,8 +55,14 @@ async function embeddedBackend({ config, clock, random }: TrustBackendOptions): 
     sealingKey.mayCreate && !existsSync(path)
       ? await readOrCreateSealingKey(sealingKey.path, random)
       : await readSealingKey(sealingKey.path);
+  const otherSealingKeys = await Promise.all(config.otherSealingKeys.map(fileKey));
   const store = new SqliteTrustStore({ path, clock, random });
-  return { store, sealingKey: key, cluster: null, close: () => store.close() };
+  return { store, sealingKey: key, otherSealingKeys, cluster: null, close: () => store.close() };
+}
+
+async function fileKey(key: SealingKeyConfig): Promise<Secret> {
+  if (key.kind !== 'file') throw new TypeError('a sealing key in a Secret needs a cluster');
+  return readSealingKey(key.path);
 }
 
 /** Whatever only a cluster needs is loaded here, and not by a CA that has none. */
@@ -66,10 +73,15 @@ async function clusterBackend(options: TrustBackendOptions, secret: string): Pro
   const cluster = openCluster({ api: kubernetes, config, secret, clock, random, log, registry });
   const { store } = cluster;
   try {
-    const sealingKey = await patiently({ clock, random, log, signal, onFailure }, () =>
-      sealingKeyIn(cluster, config, signal),
+    const [sealingKey, ...otherSealingKeys] = await patiently(
+      { clock, random, log, signal, onFailure },
+      async () => [
+        await sealingKeyIn(cluster, config.sealingKey, signal),
+        ...(await Promise.all(config.otherSealingKeys.map((other) => sealingKeyIn(cluster, other, signal)))),
+      ],
     );
-    return { store, sealingKey, cluster, close: () => store.close() };
+    if (sealingKey === undefined) throw new TypeError('there is no sealing key');
+    return { store, sealingKey, otherSealingKeys, cluster, close: () => store.close() };
   } catch (error) {
     await store.close();
     throw error;
@@ -78,7 +90,7 @@ async function clusterBackend(options: TrustBackendOptions, secret: string): Pro
 
 async function sealingKeyIn(
   cluster: Cluster,
-  { sealingKey }: CaConfig,
+  sealingKey: SealingKeyConfig,
   signal: AbortSignal,
 ): Promise<Secret> {
   return sealingKey.kind === 'secret'

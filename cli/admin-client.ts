@@ -1,6 +1,12 @@
 import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
 import { LIMITS } from '../pki/limits.ts';
-import { GetBundleRequest, GetStatusRequest, GetStatusResponse } from '../proto/gen/kedge/v1/admin.ts';
+import {
+  GetBundleRequest,
+  GetStatusRequest,
+  GetStatusResponse,
+  RewrapKeysRequest,
+  RewrapKeysResponse,
+} from '../proto/gen/kedge/v1/admin.ts';
 import { TrustBundle } from '../proto/gen/kedge/v1/identity.ts';
 import { caAt, grpcFailure } from './grpc-failure.ts';
 
@@ -19,6 +25,11 @@ export function getStatus(target: string): Promise<GetStatusResponse> {
 /** Asks a running CA for the trust bundle in force. Errors as of {@link getStatus}. */
 export function getBundle(target: string): Promise<TrustBundle> {
   return call(target, 'GetBundle', GetBundleRequest, TrustBundle, {});
+}
+
+/** Has a running CA seal its keys anew. Errors: `key_sealed`, and as of {@link getStatus}. */
+export function rewrapKeys(target: string): Promise<RewrapKeysResponse> {
+  return call(target, 'RewrapKeys', RewrapKeysRequest, RewrapKeysResponse, {});
 }
 
 /** One call on a connection of its own, with a deadline. */

@@ -45,6 +45,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./command/status.ts')).statusCommand,
   },
   {
+    name: 'keys rewrap',
+    summary: 'seal the keys in the trust state of a running CA under its present sealing key',
+    load: async () => (await import('./command/keys-rewrap.ts')).keysRewrapCommand,
+  },
+  {
     name: 'audit verify',
     summary: 'check that no line of an audit log was altered or removed',
     load: async () => (await import('./command/audit-verify.ts')).auditVerifyCommand,

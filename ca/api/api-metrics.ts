@@ -8,6 +8,7 @@ export const API_METHODS = [
   'kedge.v1.Identity/Watch',
   'kedge.v1.Admin/GetStatus',
   'kedge.v1.Admin/GetBundle',
+  'kedge.v1.Admin/RewrapKeys',
   'grpc.health.v1.Health/Check',
   'grpc.health.v1.Health/Watch',
 ] as const;

@@ -9,6 +9,7 @@ import type { Attestor } from '../attest/attestor.ts';
 import { clusterTemplates } from '../attest/cluster-templates.ts';
 import type { AuthorityEngine } from '../authority/engine.ts';
 import { renewalsDue } from '../authority/renewals.ts';
+import type { RewrappedKeys } from '../authority/rewrap-keys.ts';
 import type { CaConfig } from '../config.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { coverageOf } from '../fleet/fleet-coverage.ts';
@@ -29,6 +30,7 @@ import { adminServer, agentServer } from './server.ts';
 import { CA_PATH, ServingIdentity } from './serving-identity.ts';
 import { TlsListener } from './tls-listener.ts';
 import { WatchService } from './watch-service.ts';
+import { rewrapMethod } from './rewrap-method.ts';
 
 /** What a {@link CaApi} is made of. It closes none of it. */
 export interface CaApiOptions {
@@ -40,9 +42,11 @@ export interface CaApiOptions {
   /** Who is live: the same fleet, or what all replicas and the cluster know. */
   readonly liveFleet: FleetView;
   readonly store: () => StoreStatus;
+  /** Seals the keys of the trust state under the present sealing key. */
+  readonly rewrapKeys: (signal: AbortSignal) => Promise<RewrappedKeys>;
   readonly attestor: Attestor;
   readonly policy: PolicySource;
-  readonly audit: Pick<AuditLog, 'available' | 'head'>;
+  readonly audit: Pick<AuditLog, 'available' | 'head' | 'note'>;
   readonly registry: MetricsRegistry;
   readonly clock: Clock;
   readonly random: Random;
@@ -157,6 +161,7 @@ export class CaApi {
       { ...context, halfSent: this.#halfSent, disconnect: () => {} },
       status,
       getBundle(this.#bundle),
+      rewrapMethod({ rewrap: options.rewrapKeys, audit, clock }),
     );
     registerApiGauges(registry, {
       connections: () => this.#listener?.connections ?? 0,

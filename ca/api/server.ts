@@ -75,11 +75,17 @@ export function agentServer({ calls, issue, watch, health }: AgentServerOptions)
 }
 
 /** The server for operators: Admin. */
-export function adminServer(calls: CallOptions, status: UnaryMethod, bundle: UnaryMethod): Server {
+export function adminServer(
+  calls: CallOptions,
+  status: UnaryMethod,
+  bundle: UnaryMethod,
+  rewrap: UnaryMethod,
+): Server {
   const routes: CallRoutes = {
     unary: new Map([
       ['kedge.v1.Admin/GetStatus', withoutToken(status)],
       ['kedge.v1.Admin/GetBundle', withoutToken(bundle)],
+      ['kedge.v1.Admin/RewrapKeys', withoutToken(rewrap)],
     ]),
     openStreams: new Set(),
   };
@@ -95,6 +101,7 @@ const KINDS: Readonly<
   'kedge.v1.Identity/Watch': { requestStream: true, responseStream: true },
   'kedge.v1.Admin/GetStatus': { requestStream: false, responseStream: false },
   'kedge.v1.Admin/GetBundle': { requestStream: false, responseStream: false },
+  'kedge.v1.Admin/RewrapKeys': { requestStream: false, responseStream: false },
   'grpc.health.v1.Health/Check': { requestStream: false, responseStream: false },
   'grpc.health.v1.Health/Watch': { requestStream: false, responseStream: true },
 };

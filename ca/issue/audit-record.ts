@@ -13,7 +13,8 @@ export type AuditEvent =
   | 'audit.opened'
   | 'audit.recovered'
   | `authority.${string}`
-  | `policy.${string}`;
+  | `policy.${string}`
+  | `keys.${string}`;
 
 /** What was refused: an SVID, or a Watch stream, when it was opened or later. */
 export type RefusedEvent = 'svid.refused' | 'watch.refused';
@@ -95,7 +96,7 @@ export function refusedEntry(fields: RefusedFields): AuditEntry {
   return { event, timeMs, json };
 }
 
-/** An entry with fields of the caller's choice, for `authority.*` and `policy.*` events. */
+/** An entry with fields of the caller's choice, for `authority.*`, `policy.*` and `keys.*` events. */
 export function auditEntry(event: AuditEvent, timeMs: number, fields: AuditFields = {}): AuditEntry {
   let json = '';
   for (const [name, value] of Object.entries(fields)) {

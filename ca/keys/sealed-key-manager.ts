@@ -2,6 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject, sig
 import { promisify } from 'node:util';
 import type { Random } from '../../host/random.ts';
 import type { SignatureAlgorithm } from '../../pki/algorithms.ts';
+import { attempt } from '../../pki/attempt.ts';
 import { equalBytes } from '../../pki/bytes.ts';
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import { keyTypeOfSpki } from '../../pki/public-key.ts';
@@ -13,8 +14,10 @@ import { sealKey, unsealKey } from './key-sealing.ts';
 export interface SealedKeyManagerOptions {
   /** Trust domain name, no scheme: a key sealed for one opens in no other. */
   readonly trustDomain: string;
-  /** 32 bytes. The manager takes ownership, until the process ends. */
+  /** 32 bytes: new keys are sealed under it. The manager takes ownership, until the process ends. */
   readonly sealingKey: Secret;
+  /** Sealing keys that older keys may be sealed under, or that other replicas seal under already. Default none. */
+  readonly otherSealingKeys?: readonly Secret[];
   /** Source of nonces; the keys come from OpenSSL's own. */
   readonly random: Random;
 }
@@ -61,6 +64,7 @@ interface OpenKey {
 export class SealedKeyManager implements KeyManager, KeyImporter {
   readonly #trustDomain: string;
   readonly #sealingKey: Secret;
+  readonly #otherSealingKeys: readonly Secret[];
   readonly #random: Random;
   /** Open keys by id. */
   readonly #open = new Map<string, OpenKey>();
@@ -70,6 +74,7 @@ export class SealedKeyManager implements KeyManager, KeyImporter {
   constructor(options: SealedKeyManagerOptions) {
     this.#trustDomain = options.trustDomain;
     this.#sealingKey = options.sealingKey;
+    this.#otherSealingKeys = options.otherSealingKeys ?? [];
     this.#random = options.random;
   }
 
@@ -129,8 +134,20 @@ export class SealedKeyManager implements KeyManager, KeyImporter {
     return opened;
   }
 
+  /**
+   * The same key sealed under the sealing key in force; null when it is already, or is in another key manager. Throws
+   * `key_sealed`: it opens with none of the sealing keys.
+   */
+  rewrap(handle: KeyHandle): KeyHandle | null {
+    if (handle.manager !== 'store') return null;
+    const context = this.#context(handle.id, handle.algorithm);
+    if (attempt(() => unsealKey(handle.reference, context, this.#sealingKey).fill(0)).ok) return null;
+    const key = this.#unseal(handle);
+    return this.#seal(handle.id, handle.algorithm, key, handle.spki);
+  }
+
   #unseal(handle: KeyHandle): KeyObject {
-    const pkcs8 = unsealKey(handle.reference, this.#context(handle.id, handle.algorithm), this.#sealingKey);
+    const pkcs8 = this.#openSealed(handle);
     try {
       const key = createPrivateKey({
         key: Buffer.from(pkcs8.buffer, pkcs8.byteOffset, pkcs8.length),
@@ -144,6 +161,18 @@ export class SealedKeyManager implements KeyManager, KeyImporter {
     throw new KedgeError('key_sealed', `the CA key ${quote(handle.id)} is not the one of its public key`, {
       hint: 'the trust state was altered: restore it from a backup',
     });
+  }
+
+  /** The private key in the clear, by whichever sealing key opens it. Throws why the one in force does not. */
+  #openSealed({ reference, id, algorithm }: KeyHandle): Uint8Array {
+    const context = this.#context(id, algorithm);
+    const first = attempt(() => unsealKey(reference, context, this.#sealingKey));
+    if (first.ok) return first.value;
+    for (const other of this.#otherSealingKeys) {
+      const opened = attempt(() => unsealKey(reference, context, other));
+      if (opened.ok) return opened.value;
+    }
+    throw first.refusal;
   }
 
   #context(keyId: string, algorithm: AuthorityKeyAlgorithm) {

@@ -79,6 +79,7 @@ describe('the configuration', () => {
         policyFile: null,
         store: { kind: 'sqlite' },
         sealingKey: { kind: 'file', path: '/work/.kedge/sealing-key', mayCreate: true },
+        otherSealingKeys: [],
         pkcs11: null,
         replica: hostname(),
         audit: { standardOutput: false },

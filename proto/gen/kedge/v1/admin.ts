@@ -18,6 +18,16 @@ export interface GetStatusRequest {
 export interface GetBundleRequest {
 }
 
+export interface RewrapKeysRequest {
+}
+
+export interface RewrapKeysResponse {
+  /** Keys in the trust state. */
+  keys: number;
+  /** Those of them that were sealed anew. */
+  rewrapped: number;
+}
+
 export interface GetStatusResponse {
   version: string;
   trustDomain: string;
@@ -156,6 +166,98 @@ export const GetBundleRequest: MessageFns<GetBundleRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRewrapKeysRequest(): RewrapKeysRequest {
+  return {};
+}
+
+export const RewrapKeysRequest: MessageFns<RewrapKeysRequest> = {
+  encode(_: RewrapKeysRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RewrapKeysRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRewrapKeysRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRewrapKeysResponse(): RewrapKeysResponse {
+  return { keys: 0, rewrapped: 0 };
+}
+
+export const RewrapKeysResponse: MessageFns<RewrapKeysResponse> = {
+  encode(message: RewrapKeysResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.keys !== 0) {
+      writer.uint32(8).uint32(message.keys);
+    }
+    if (message.rewrapped !== 0) {
+      writer.uint32(16).uint32(message.rewrapped);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RewrapKeysResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRewrapKeysResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.keys = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.rewrapped = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
