@@ -5,7 +5,6 @@ import { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
 import { Wakeup } from '../host/wakeup.ts';
-import type { TrustDomain } from '../pki/spiffe-id.ts';
 import type { GetAgentStatusResponse } from '../proto/gen/kedge/v1/agent.ts';
 import { Agent } from './agent.ts';
 import { agentMetrics } from './agent-metrics.ts';
@@ -151,9 +150,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     const httpPort =
       config.httpAddress === undefined
         ? undefined
-        : await listenHttp(config.httpAddress, config.trustDomain, made, registry, (close) =>
-            closers.push(close),
-          );
+        : await listenHttp(config.httpAddress, options, made, registry, (close) => closers.push(close));
     log.info('agent.started', {
       version: KEDGE_VERSION,
       ca: config.caAddress,
@@ -215,7 +212,7 @@ async function bothOrNeither<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]
 /** Serves /metrics, /livez and /readyz; gives the port. Loaded only where it is asked for. */
 async function listenHttp(
   address: string,
-  trustDomain: TrustDomain,
+  { config, clock }: AgentProcessOptions,
   agent: Agent,
   registry: MetricsRegistry,
   opened: (close: () => Promise<void>) => void,
@@ -223,12 +220,13 @@ async function listenHttp(
   const { HttpEndpoint } = await import('../host/http-endpoint.ts');
   const colon = address.lastIndexOf(':');
   const endpoint = new HttpEndpoint({
+    clock,
     metrics: () => registry.render(),
     readiness: () => ({
       ready: agent.state.phase === 'serving',
       reason: `the agent is ${agent.state.phase}`,
     }),
-    documents: new Map([['/identity', () => identityDocument(agent.state, trustDomain)]]),
+    documents: new Map([['/identity', () => identityDocument(agent.state, config.trustDomain)]]),
   });
   const port = await endpoint.listen(
     address.slice(0, colon).replace(/^\[(.*)\]$/, '$1'),

@@ -120,6 +120,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   let waitsFor = 'starting';
   const running: { api: CaApi | null; engine: AuthorityEngine | null } = { api: null, engine: null };
   const http = new HttpEndpoint({
+    clock,
     metrics: () => registry.render(),
     readiness: () =>
       running.api?.readiness() ?? { ready: false, reason: running.engine?.health().reason ?? waitsFor },

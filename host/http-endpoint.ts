@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
+import type { Clock } from './clock.ts';
 import { boundConnections } from './connection-bound.ts';
 import { errnoOf } from './errno.ts';
 
@@ -17,12 +18,15 @@ export interface HttpEndpointOptions {
   readonly readiness: () => Readiness;
   /** JSON documents by path, beside those three; each is made when it is asked for, and holds no secret. */
   readonly documents?: ReadonlyMap<string, () => string>;
+  readonly clock: Clock;
 }
 
 const MAX_CONNECTIONS = 64;
 const MAX_HEADER_BYTES = 8 * 1024;
 const REQUEST_TIMEOUT_MS = 5_000;
 const KEEP_ALIVE_MS = 5_000;
+/** The metrics are made in at most one of so many parts of the time: they count a whole fleet, and anyone may ask. */
+const METRICS_PARTS = 10;
 
 /**
  * The small HTTP server for Prometheus and the kubelet: `/metrics`, `/livez`, `/readyz`, by GET or HEAD, in the
@@ -31,7 +35,8 @@ const KEEP_ALIVE_MS = 5_000;
 export class HttpEndpoint {
   readonly #server: Server;
 
-  constructor(options: HttpEndpointOptions) {
+  constructor(given: HttpEndpointOptions) {
+    const options = { ...given, metrics: sparing(given.metrics, given.clock) };
     this.#server = createServer(
       {
         maxHeaderSize: MAX_HEADER_BYTES,
@@ -72,6 +77,19 @@ export class HttpEndpoint {
       this.#server.closeAllConnections();
     });
   }
+}
+
+/** The text, or for some times as long as it took to make it, the one before. */
+function sparing(make: () => string, clock: Clock): () => string {
+  let made = { text: '', untilMs: Number.NEGATIVE_INFINITY };
+  return () => {
+    const beganMs = clock.monotonic();
+    if (beganMs < made.untilMs) return made.text;
+    const text = make();
+    const endedMs = clock.monotonic();
+    made = { text, untilMs: endedMs + (endedMs - beganMs) * (METRICS_PARTS - 1) };
+    return text;
+  };
 }
 
 function answer(options: HttpEndpointOptions, request: IncomingMessage, response: ServerResponse): void {

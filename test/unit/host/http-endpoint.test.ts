@@ -4,9 +4,14 @@ import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { HttpEndpoint, type Readiness } from '../../../host/http-endpoint.ts';
 import { expectRejection } from '../../support/expect-code.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
 
-async function endpoint(t: TestContext, readiness: () => Readiness = () => ({ ready: true, reason: '' })) {
-  const http = new HttpEndpoint({ metrics: () => 'kedge_ready 1\n', readiness });
+async function endpoint(
+  t: TestContext,
+  readiness: () => Readiness = () => ({ ready: true, reason: '' }),
+  { metrics = (): string => 'kedge_ready 1\n', clock = new ManualClock() } = {},
+) {
+  const http = new HttpEndpoint({ metrics, readiness, clock });
   t.after(() => http.close());
   const port = await http.listen('127.0.0.1', 0);
   return { http, port, url: `http://127.0.0.1:${port}` };
@@ -53,6 +58,18 @@ describe('the HTTP endpoint', () => {
     assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
   });
 
+  it('spends a tenth of the time at most on metrics, however often they are asked for', async (t) => {
+    // Each look at the clock is 10 ms later: so long making them takes.
+    const clock = Object.assign(new ManualClock(), { monotonic: () => (nowMs += 10) });
+    let nowMs = 0;
+    let made = 0;
+    const { url } = await endpoint(t, undefined, { metrics: () => `kedge_made ${(made += 1)}\n`, clock });
+    const texts: string[] = [];
+    for (let i = 0; i < 11; i += 1) texts.push(await (await fetch(`${url}/metrics`)).text());
+    assert.equal(texts[8], 'kedge_made 1\n');
+    assert.equal(texts.at(-1), 'kedge_made 2\n');
+  });
+
   it('answers /readyz with 503 and the reason, asked anew each time', async (t) => {
     let ready = false;
     const { url } = await endpoint(t, () => ({ ready, reason: 'draining' }));
@@ -93,7 +110,11 @@ describe('the HTTP endpoint', () => {
 
   it('says which port is taken', async (t) => {
     const { port } = await endpoint(t);
-    const other = new HttpEndpoint({ metrics: () => '', readiness: () => ({ ready: true, reason: '' }) });
+    const other = new HttpEndpoint({
+      metrics: () => '',
+      readiness: () => ({ ready: true, reason: '' }),
+      clock: new ManualClock(),
+    });
     const error = await expectRejection('address_unavailable', other.listen('127.0.0.1', port));
     assert.equal(error.message, `cannot listen on "127.0.0.1" port ${port}: EADDRINUSE`);
   });
