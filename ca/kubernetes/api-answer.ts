@@ -61,6 +61,17 @@ export function readResourceVersion(value: unknown, what: string): string {
   return version;
 }
 
+/** The plural names in an APIResourceList. Throws `kubernetes_answer_invalid`. */
+export function readServedNames(list: unknown, what: string): ReadonlySet<string> {
+  const resources = isJsonObject(list) ? list['resources'] : undefined;
+  if (!Array.isArray(resources)) throw answerInvalid(what, 'is not an APIResourceList');
+  return new Set(
+    resources.flatMap((one: unknown) =>
+      isJsonObject(one) && typeof one['name'] === 'string' ? [one['name']] : [],
+    ),
+  );
+}
+
 /** The refusal of an answer. `problem` holds no secret. */
 export function answerInvalid(what: string, problem: string, cause?: unknown): KedgeError {
   return new KedgeError('kubernetes_answer_invalid', `${what} ${problem}`, {

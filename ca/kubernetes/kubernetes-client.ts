@@ -2,10 +2,21 @@ import type { Clock } from '../../host/clock.ts';
 import { withDeadline } from '../../host/deadline.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
-import { answerInvalid, isJsonObject, parseJson, readObject } from './api-answer.ts';
+import { isJsonObject, parseJson, readObject, readServedNames } from './api-answer.ts';
+import {
+  answerTo,
+  type ApiCall,
+  APPLY_TYPE,
+  complete,
+  JSON_TYPE,
+  PATCH_TYPES,
+  refOf,
+  refusedOf,
+  requestOf,
+} from './api-call.ts';
 import type { ApiConnection } from './api-connection.ts';
 import type { ApiRequest } from './api-message.ts';
-import { accessOf, collectionOf, describe, pathOf, type Query, type Target, targetOf } from './api-path.ts';
+import { collectionOf, targetOf } from './api-path.ts';
 import { refusalOfAnswer, type RefusedRequest } from './api-refusal.ts';
 import type {
   AccessQuestion,
@@ -38,27 +49,6 @@ export interface KubernetesClientOptions {
   readonly timeoutMs: number;
   /** Told of each call when it has ended: `code` is `ok` or the error's code. */
   readonly onCall?: (verb: string, code: string, durationMs: number) => void;
-}
-
-const JSON_TYPE = 'application/json';
-const PATCH_TYPES = {
-  merge: 'application/merge-patch+json',
-  strategic: 'application/strategic-merge-patch+json',
-  json: 'application/json-patch+json',
-} as const;
-/** YAML is the one form that every version takes, and JSON is YAML. */
-const APPLY_TYPE = 'application/apply-patch+yaml';
-
-interface Call {
-  /** RBAC's verb. */
-  readonly verb: string;
-  readonly method: ApiRequest['method'];
-  readonly target: Target;
-  readonly query?: Query;
-  readonly body?: ApiRequest['body'];
-  readonly maxBytes?: number;
-  /** True for what changes nothing although it is posted. */
-  readonly isRead?: boolean;
 }
 
 /** {@link KubernetesApi} over HTTP. */
@@ -172,7 +162,7 @@ export class KubernetesClient implements KubernetesApi {
       connection,
       clock,
       type,
-      request: this.#requestOf(call),
+      request: requestOf(call),
       refused: refusedOf(call),
       timeoutMs,
       timeoutSeconds,
@@ -190,14 +180,7 @@ export class KubernetesClient implements KubernetesApi {
       if (isKedgeError(error, 'kubernetes_not_found')) return new Set();
       throw error;
     }
-    const resources = isJsonObject(list) ? list['resources'] : undefined;
-    if (!Array.isArray(resources))
-      throw answerInvalid(`the answer to get ${path}`, 'is not an APIResourceList');
-    return new Set(
-      resources.flatMap((one: unknown) =>
-        isJsonObject(one) && typeof one['name'] === 'string' ? [one['name']] : [],
-      ),
-    );
+    return readServedNames(list, `the answer to get ${path}`);
   }
 
   async getPath(path: `/${string}`, options: CallOptions): Promise<unknown> {
@@ -214,12 +197,8 @@ export class KubernetesClient implements KubernetesApi {
   }
 
   async mayI(question: AccessQuestion, options: CallOptions): Promise<boolean> {
-    const { verb, group, resource, subresource, namespace, name } = question;
-    const review = await this.create(
-      SELF_SUBJECT_ACCESS_REVIEW,
-      { spec: { resourceAttributes: { verb, group, resource, subresource, namespace, name } } },
-      options,
-    );
+    const draft = { spec: { resourceAttributes: question } };
+    const review = await this.create(SELF_SUBJECT_ACCESS_REVIEW, draft, options);
     const status = review['status'];
     return isJsonObject(status) && status['allowed'] === true;
   }
@@ -229,7 +208,7 @@ export class KubernetesClient implements KubernetesApi {
   }
 
   async #change(
-    call: Call,
+    call: ApiCall,
     answer: ResourceType,
     draft: ObjectDraft,
     options: CallOptions,
@@ -238,8 +217,8 @@ export class KubernetesClient implements KubernetesApi {
     return readObject(await this.#json({ ...call, body }, options), answer, answerTo(call));
   }
 
-  async #json(call: Call, options: CallOptions): Promise<unknown> {
-    const body = await this.#send(call.verb, this.#requestOf(call), refusedOf(call), options);
+  async #json(call: ApiCall, options: CallOptions): Promise<unknown> {
+    const body = await this.#send(call.verb, requestOf(call), refusedOf(call), options);
     return parseJson(body, answerTo(call));
   }
 
@@ -266,36 +245,4 @@ export class KubernetesClient implements KubernetesApi {
       onCall?.(verb, code, clock.monotonic() - startMs);
     }
   }
-
-  #requestOf({ verb, method, target, query, body, maxBytes, isRead }: Call): ApiRequest {
-    return {
-      method,
-      path: pathOf(target, query),
-      ...(body === undefined ? {} : { body }),
-      maxBytes: maxBytes ?? LIMITS.kubernetesObjectBytes,
-      isRead: isRead ?? method === 'GET',
-      what: describe(verb, target),
-    };
-  }
-}
-
-function complete(type: ResourceType, draft: ObjectDraft): string {
-  return JSON.stringify({ ...draft, apiVersion: type.apiVersion, kind: type.kind });
-}
-
-function refOf({ metadata }: ObjectDraft): ObjectRef {
-  const namespace = metadata?.namespace;
-  return { name: metadata?.name ?? '', ...(namespace === undefined ? {} : { namespace }) };
-}
-
-function answerTo({ verb, target }: Call): string {
-  return `the answer to ${describe(verb, target)}`;
-}
-
-function refusedOf({ verb, target }: Call): RefusedRequest {
-  return {
-    what: describe(verb, target),
-    access: accessOf(verb, target),
-    sensitive: target.type.sensitive === true,
-  };
 }
