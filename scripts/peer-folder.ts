@@ -22,6 +22,8 @@ export const PEERS: readonly Peer[] = [
     debianPackages: ['haproxy', 'liblua5.3-0', 'libopentracing-c-wrapper0', 'libopentracing1'],
     path: 'usr/sbin/haproxy',
   },
+  // Checks the model of the rotation; needs a C compiler beside it.
+  { name: 'spin', debianPackages: ['spin'], path: 'usr/bin/spin' },
   // Runs the containers of the cluster tests.
   { name: 'bwrap', debianPackages: ['bubblewrap', 'libcap2', 'libselinux1'], path: 'usr/bin/bwrap' },
   // Loaded by the tests, not run; what else is in its package makes tokens by hand.

@@ -1,11 +1,12 @@
 /**
- * Runs one tier of tests: `node scripts/test.ts fast|system|cluster|fuzz [file...]`.
+ * Runs one tier of tests: `node scripts/test.ts fast|system|cluster|fuzz|model [file...]`.
  *
  * Tiers:
  * - fast: test/unit and test/conformance, in parallel, ends within 5 minutes on 2 cores;
  * - system: test/system, whole processes and real peers, one file at a time;
  * - cluster: test/cluster, on a real kube-apiserver and etcd, one file at a time;
- * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers.
+ * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers;
+ * - model: test/model, every state of the model of a rotation, with `spin`.
  *
  * `cluster --bench` runs the benchmark on that API server instead: see test/bench/cluster-main.ts.
  *
@@ -31,6 +32,7 @@ const TIERS: Readonly<
     options: ['--test-concurrency=1', '--test-timeout=600000'],
   },
   fuzz: { globs: ['test/fuzz/**/*.test.ts'], options: ['--test-concurrency=2', '--test-timeout=900000'] },
+  model: { globs: ['test/model/**/*.test.ts'], options: ['--test-concurrency=1', '--test-timeout=900000'] },
 };
 
 const [name = 'fast', ...chosen] = process.argv.slice(2);
