@@ -12,6 +12,8 @@ export interface CaMetricsSources {
   readonly fleet: Fleet;
   /** Who is live: the same fleet, or what all replicas and the cluster know. */
   readonly liveFleet: FleetView;
+  /** Whether the upstream authority was well when it was last asked. */
+  readonly upstreamOk: () => boolean;
   readonly ready: () => boolean;
   /** Whether the newest edit of the policy file is in force; true without a file. */
   readonly policyCurrent: () => boolean;
@@ -20,7 +22,7 @@ export interface CaMetricsSources {
 
 /** Registers the metrics about trust, fleet and readiness. */
 export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsSources): void {
-  const { trustView, fleet, liveFleet, ready, policyCurrent, clock } = sources;
+  const { trustView, upstreamOk, fleet, liveFleet, ready, policyCurrent, clock } = sources;
   registry
     .gauge({ name: 'kedge_info', help: 'Always 1; the label says which version runs.', labels: ['version'] })
     .set({ version: KEDGE_VERSION }, 1);
@@ -37,6 +39,11 @@ export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsS
     'kedge_anchor_expiry_timestamp_seconds',
     'When the first of the trust anchors in the bundle expires, seconds since the Unix epoch.',
     () => Math.min(...trustView().state.anchors.map(({ notAfterMs }) => notAfterMs)) / 1000,
+  );
+  gauge(
+    'kedge_upstream_ok',
+    '1 unless the upstream authority could not be asked, or had nothing that could be used, when it was last needed.',
+    () => Number(upstreamOk()),
   );
   gauge('kedge_policy_current', '1 while the newest edit of the policy file is in force, else 0.', () =>
     Number(policyCurrent()),

@@ -3,6 +3,7 @@ import { isKedgeError } from '../pki/kedge-error.ts';
 import { attestProblems } from './attest/attest-checks.ts';
 import { DEFAULT_SPIFFE_ID_TEMPLATE, SpiffeIdTemplate } from './attest/spiffe-id-template.ts';
 import { type CaSettings, lifetimesOf } from './config-settings.ts';
+import { vaultProblems } from './upstream/vault/vault-config.ts';
 
 /** Two values that exclude one another, told at one of their keys. */
 export interface Impossibility {
@@ -39,9 +40,15 @@ function keyManagerImpossibilities({ anchor, issuer, keys }: CaSettings): readon
 
 function upstreamImpossibilities({ upstream = {} }: CaSettings): readonly Impossibility[] {
   // Settings of another kind than the one in force are of what the CA moves away from.
-  if (upstream.kind !== 'disk' || upstream.disk !== undefined) return [];
-  const message = 'disk needs the files: set upstream.disk.certificateFile and upstream.disk.keyFile';
-  return [{ key: 'upstream.kind', message }];
+  const found: Impossibility[] = [];
+  const missing = (message: string): void => void found.push({ key: 'upstream.kind', message });
+  if (upstream.kind === 'disk' && upstream.disk === undefined)
+    missing('disk needs the files: set upstream.disk.certificateFile and upstream.disk.keyFile');
+  if (upstream.kind === 'vault' && upstream.vault === undefined)
+    missing('vault needs to be found: set upstream.vault.address and upstream.vault.login');
+  for (const { key, message } of upstream.vault === undefined ? [] : vaultProblems(upstream.vault))
+    found.push({ key: `upstream.vault.${key}`, message });
+  return found;
 }
 
 /** What cannot be about the settings as a whole: each value by itself is fine. */

@@ -16,6 +16,7 @@ import { AGENT_LOG_LEVELS, IMAGE_PULL_POLICIES, SIDECAR_SETTINGS } from './injec
 import { FAILURE_POLICIES } from './inject/webhook-configuration.ts';
 import { DISK_MODES } from './upstream/disk/disk-settings.ts';
 import { UPSTREAM_KINDS } from './upstream/upstream-kinds.ts';
+import { VAULT_LOGINS } from './upstream/vault/vault-config.ts';
 import { closedObject, readYaml } from './yaml-document.ts';
 
 const DAY_MS = 86_400_000;
@@ -130,6 +131,26 @@ const SHAPE = {
       passphraseFile: path.optional(),
       anchorsFile: path.optional(),
       pollInterval: duration(100, 3_600_000, false).optional(),
+    }).optional(),
+    vault: closedObject({
+      address: text,
+      namespace: text.optional(),
+      mount: text.optional(),
+      issuerRef: text.optional(),
+      signPath: text.optional(),
+      anchorsFile: path.optional(),
+      pollInterval: duration(1_000, 3_600_000, false).optional(),
+      login: z.enum(VAULT_LOGINS),
+      loginMount: text.optional(),
+      role: text.optional(),
+      tokenFile: path.optional(),
+      roleIdFile: path.optional(),
+      secretIdFile: path.optional(),
+      authoritiesFile: path.optional(),
+      serverName: z.string().refine(isDnsName, 'not a host name').optional(),
+      certificateFile: path.optional(),
+      keyFile: path.optional(),
+      timeout: duration(100, 300_000, false).optional(),
     }).optional(),
   }).optional(),
   rotation: closedObject({

@@ -7,6 +7,7 @@ import type { AuthorityKeyAlgorithm, KeyManagerKind } from './keys/key-manager.t
 import type { GateEvidence } from './authority/gates.ts';
 import type { DiskMode } from './upstream/disk/disk-settings.ts';
 import type { UpstreamKind } from './upstream/upstream-authority.ts';
+import type { VaultConfig } from './upstream/vault/vault-config.ts';
 
 /** Where the trust state is. */
 export const STORE_KINDS = ['sqlite', 'kubernetes'] as const;
@@ -84,6 +85,7 @@ export interface CaSettings {
     | {
         readonly kind?: UpstreamKind | undefined;
         readonly disk?: DiskConfig | undefined;
+        readonly vault?: VaultConfig | undefined;
       }
     | undefined;
   readonly rotation?:

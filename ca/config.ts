@@ -28,6 +28,8 @@ import { SEALING_KEY_SECRET, TRUST_STATE_SECRET } from './kubernetes/cluster-nam
 import { diskSettings } from './upstream/disk/disk-config.ts';
 import type { DiskSettings } from './upstream/disk/disk-settings.ts';
 import type { UpstreamKind } from './upstream/upstream-authority.ts';
+import { vaultSettings } from './upstream/vault/vault-config.ts';
+import type { VaultSettings } from './upstream/vault/vault-settings.ts';
 import { DEFAULT_KUBERNETES_SETTINGS, type KubernetesSettings } from './kubernetes/kubernetes-settings.ts';
 
 /** Everything that a CA is configured by. Deeply frozen. Times are milliseconds, paths absolute. */
@@ -60,6 +62,8 @@ export interface CaConfig {
     readonly kind: UpstreamKind;
     /** Null: no files are configured, neither for `kind` nor as what the CA moves away from. */
     readonly disk: DiskSettings | null;
+    /** Null: no Vault is configured, likewise. */
+    readonly vault: VaultSettings | null;
   };
   readonly rotation: { readonly automatic: boolean; readonly evidence: GateEvidence };
   readonly refreshHintSeconds: number;
@@ -167,6 +171,7 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
     upstream: {
       kind: settings.upstream?.kind ?? 'self',
       disk: settings.upstream?.disk === undefined ? null : diskSettings(settings.upstream.disk, folder),
+      vault: settings.upstream?.vault === undefined ? null : vaultSettings(settings.upstream.vault, folder),
     },
     rotation: {
       automatic: settings.rotation?.automatic ?? true,

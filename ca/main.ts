@@ -152,7 +152,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const keys = await openKeys({ config, sealingKey, otherSealingKeys, clock, random });
   undo.defer(() => keys.close());
   const { anchors, importer } = keys;
-  const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log });
+  const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log, registry });
   undo.defer(() => upstreams.close());
   if (cluster === null) fleet.awaitHistory('the audit log was not read yet for SVIDs from before the start');
   const engine = new AuthorityEngine({
@@ -219,6 +219,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   });
   registerCaMetrics(registry, {
     trustView: () => engine.current(),
+    upstreamOk: () => (upstreams.upstream.problem?.() ?? null) === null,
     fleet,
     liveFleet,
     ready: () => api.readiness().ready,

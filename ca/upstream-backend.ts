@@ -1,5 +1,6 @@
 import type { Clock } from '../host/clock.ts';
 import type { Log } from '../host/log.ts';
+import type { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import type { CaConfig } from './config.ts';
 import type { KeyImporter, KeyManager } from './keys/key-manager.ts';
@@ -16,6 +17,7 @@ export interface UpstreamsOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly registry: MetricsRegistry;
 }
 
 /** The upstream authority that is configured, and those that the CA may still have authorities of. */
@@ -29,13 +31,15 @@ export interface Upstreams {
 /** Opens what the configuration names; of what it does not name nothing is loaded. */
 export async function openUpstreams(options: UpstreamsOptions): Promise<Upstreams> {
   const { kind } = options.config.upstream;
-  const all = [self(options), ...(await disk(options))];
+  await using undo = new AsyncDisposableStack();
+  const all = [self(options), ...(await disk(options)), ...(await vault(options, undo))];
   const upstream = all.find((one) => one.kind === kind);
   if (upstream === undefined) throw new TypeError(`the upstream authority ${kind} is not configured`);
+  const opened = undo.move();
   return {
     upstream,
     formerUpstreams: all.filter((one) => one !== upstream),
-    close: () => Promise.resolve(),
+    close: () => opened.disposeAsync(),
   };
 }
 
@@ -55,4 +59,18 @@ async function disk({ config, importer, clock, random, log }: UpstreamsOptions):
   const { DiskUpstream } = await import('./upstream/disk/disk-upstream.ts');
   const source = new DiskSource({ settings, trustDomain, clock, log });
   return [new DiskUpstream({ settings, source, trustDomain, keys: importer, clock, random })];
+}
+
+async function vault(options: UpstreamsOptions, undo: AsyncDisposableStack): Promise<readonly Opened[]> {
+  const { config, clock, random, log, registry } = options;
+  const { trustDomain, upstream } = config;
+  const settings = upstream.vault;
+  if (settings === null) return [];
+  const { openVaultAccess } = await import('./upstream/vault/open-vault.ts');
+  const { registerVaultMetrics } = await import('./upstream/vault/vault-metrics.ts');
+  const { VaultUpstream } = await import('./upstream/vault/vault-upstream.ts');
+  const onCall = registerVaultMetrics(registry, () => access.client.clockSkewMs);
+  const access = openVaultAccess({ settings, clock, random, log, onCall });
+  undo.defer(() => access.close());
+  return [new VaultUpstream({ settings, trustDomain, ...access, clock, random, log })];
 }

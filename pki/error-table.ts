@@ -277,6 +277,22 @@ export const ERROR_TABLE = {
   vault_answer_not_json: unavailable('an answer that should come from Vault is not JSON, or is cut off'),
   vault_answer_too_large: unavailable('an answer that should come from Vault is over its size limit'),
   vault_answer_invalid: unavailable('an answer of Vault lacks what its API documents'),
+  vault_certificate_key_mismatch: precondition('what Vault signed is of another key than the one of the CSR'),
+  vault_certificate_not_ca: precondition('what Vault signed, or a CA above it, is not a CA certificate'),
+  vault_certificate_key_usage: precondition(
+    'the key usage of what Vault signed, or of a CA above it, does not let it sign certificates or CRLs',
+  ),
+  vault_certificate_trust_domain: precondition(
+    'what Vault signed, or a CA above it, is of another trust domain',
+  ),
+  vault_certificate_path_length: precondition(
+    'the path length of a CA in Vault leaves no room for an issuer',
+  ),
+  vault_certificate_key_unsupported: precondition(
+    'a CA in Vault has a key of a kind, curve or size that Kedge does not verify',
+  ),
+  vault_certificate_expired: precondition('what Vault signed, or a CA above it, has expired'),
+  vault_certificate_not_yet_valid: precondition('what Vault signed, or a CA above it, is not valid yet'),
   rotation_refused: precondition('what was asked of the rotation of the trust anchor cannot be done now'),
   // --- audit log
   audit_chain_broken: precondition('a line of the audit log was altered or removed'),

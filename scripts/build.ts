@@ -65,6 +65,9 @@ const PROGRAM = {
 /** A third of all code, for the rare moments when an authority is made, and for inspection. */
 const X509_LIBRARY: PartApart = { entry: 'pki/x509-library.ts', name: 'x509-library' };
 
+/** The client of Vault with the 40 packages beneath it, for a CA that has its root there. */
+const VAULT_LIBRARY: PartApart = { entry: 'ca/upstream/vault/vault-library.ts', name: 'vault-library' };
+
 interface Program {
   readonly name: string;
   readonly entry: string;
@@ -72,7 +75,7 @@ interface Program {
 }
 
 const PROGRAMS: readonly Program[] = [
-  { name: 'kedge', entry: 'cli/main.ts', parts: [X509_LIBRARY] },
+  { name: 'kedge', entry: 'cli/main.ts', parts: [X509_LIBRARY, VAULT_LIBRARY] },
   { name: 'kedge-agent', entry: 'cli/agent-main.ts', parts: [] },
 ];
 

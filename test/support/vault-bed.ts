@@ -23,7 +23,7 @@ export interface VaultBed {
   /** Whether the mount has issuers. */
   readonly hasIssuers: boolean;
   /** A call with a token that may do anything; its JSON. */
-  admin(method: string, path: string, body?: object): Promise<Json>;
+  readonly admin: (method: string, path: string, body?: object) => Promise<Json>;
   close(): Promise<void>;
 }
 

@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The Vault policy that the documentation gives, for a PKI mount at `pki`. */
+/** The Vault policy that README and docs/vault.md give, for a PKI mount at `pki`. */
 export function documentedPolicy(): string {
-  const page = readFileSync(join(import.meta.dirname, '../../docs/vault.md'), 'utf8');
-  const policy = /```hcl\n([^`]*)```/.exec(page)?.[1];
-  if (policy === undefined) throw new TypeError('docs/vault.md has no policy');
-  return policy;
+  const [readme, page] = ['README.md', 'docs/vault.md'].map((name) => {
+    const text = readFileSync(join(import.meta.dirname, '../..', name), 'utf8');
+    return /```hcl\n([^`]*)```/.exec(text)?.[1];
+  });
+  if (page === undefined || readme !== page)
+    throw new TypeError('README and docs/vault.md give no policy, or two');
+  return page;
 }

@@ -1,5 +1,6 @@
 import { equalBytes } from '../../../pki/bytes.ts';
 import { type Certificate, parseCertificate } from '../../../pki/certificate.ts';
+import { KedgeError } from '../../../pki/kedge-error.ts';
 import { LIMITS } from '../../../pki/limits.ts';
 import { isSelfIssued } from '../../../pki/verify-issuer.ts';
 import { candidatePaths } from '../../../pki/verify-path.ts';
@@ -23,7 +24,8 @@ export function rootOf(ca: Uint8Array, pool: readonly Uint8Array[]): Uint8Array 
 
 /**
  * What leads from a certificate to `anchor`, the certificate itself first, without the anchor; null when nothing
- * does. The certificates of `pool` may be in any order, of no use, or repeated. All DER.
+ * does. The certificates of `pool` may be in any order, of no use, or repeated. All DER. Throws
+ * `vault_certificate_key_unsupported`, `vault_answer_invalid`.
  */
 export function chainTo(
   anchor: Uint8Array,
@@ -42,11 +44,22 @@ function pathTo(
   anchor: Certificate,
   others: readonly Certificate[],
 ): readonly Certificate[] | null {
-  const search = { leaf, others, anchors: [anchor], onBadLink: () => {} };
-  for (const { certificates } of candidatePaths(search)) {
+  let unsupported: KedgeError | null = null;
+  const onBadLink = (error: KedgeError): void => {
+    if (error.code === 'svid_algorithm_unsupported') unsupported = error;
+  };
+  for (const { certificates } of candidatePaths({ leaf, others, anchors: [anchor], onBadLink })) {
     if (certificates.length <= LIMITS.chainCertificates) return certificates;
   }
-  return null;
+  if (unsupported === null) return null;
+  throw keyUnsupported(unsupported);
+}
+
+function keyUnsupported(cause: KedgeError): KedgeError {
+  return new KedgeError('vault_certificate_key_unsupported', cause.message, {
+    hint: 'make the CA with key_type=ec key_bits=256 or 384, or key_type=rsa key_bits=2048 or more',
+    cause,
+  });
 }
 
 /** Parsed, each once, without the leaf; no more than are taken from one answer. */

@@ -9,6 +9,7 @@ import { subjectKeyId } from '../../../pki/public-key.ts';
 import type { TrustDomain } from '../../../pki/spiffe-id.ts';
 import type { MintedIssuer, MintIssuerRequest } from '../upstream-authority.ts';
 import { answerInvalid, certificatesMember, dataOf, type JsonMembers } from './vault-answer.ts';
+import { checkVaultPath } from './vault-certificate-check.ts';
 import { chainTo, rootOf } from './vault-chain.ts';
 import type { VaultClient } from './vault-client.ts';
 import type { MountIssuer } from './vault-mount.ts';
@@ -28,7 +29,7 @@ const DEFAULT_NOT_BEFORE_MS = 30_000;
 /** Taken off what is asked for: Vault counts from when it signs, by its own clock. Milliseconds. */
 const TTL_MARGIN_MS = 10_000;
 /** A new issuer shorter than this is of no use, milliseconds. */
-const MIN_TTL_MS = 60_000;
+const MIN_TTL_MS = 15_000;
 /** What Vault may give less than was asked before it is worth a word, milliseconds. */
 const SHORTER_MS = 120_000;
 const CN_CHARS = 64;
@@ -85,6 +86,12 @@ export class VaultIntermediate {
     const chain = chainTo(request.anchor.certificate, minted, pool);
     if (chain === null) throw this.#foreign(minted, pool);
     this.#checkTimes(untilMs, minted, answer);
+    checkVaultPath({
+      trustDomain: this.#options.trustDomain,
+      path: [...chain, request.anchor.certificate],
+      spki: parseCsr(request.csr).spki,
+      nowMs: this.#options.clock.now(),
+    });
     return { chain };
   }
 
@@ -135,7 +142,7 @@ export class VaultIntermediate {
     return new KedgeError(
       'vault_root_changed',
       'Vault signed an issuer under another root than the trust anchor in use; it was thrown away',
-      { hint: 'the new root enters the bundle first, then issuers follow: see kedge rotate status' },
+      { hint: 'the new root enters the bundle first, then issuers follow: see kedge status' },
     );
   }
 

@@ -14,6 +14,7 @@ import type {
   UpstreamAnchor,
   UpstreamAuthority,
 } from '../upstream-authority.ts';
+import { checkVaultPath } from './vault-certificate-check.ts';
 import { chainTo, rootOf } from './vault-chain.ts';
 import type { VaultClient } from './vault-client.ts';
 import { VaultIntermediate } from './vault-intermediate.ts';
@@ -62,7 +63,10 @@ export class VaultUpstream implements UpstreamAuthority {
   async newAnchor({ known }: NewAnchorRequest, signal: AbortSignal): Promise<UpstreamAnchor | null> {
     return this.#noting(signal, async () => {
       const certificate = this.#rootOf(await this.#mount.signing(signal));
-      return known.some((other) => equalBytes(other, certificate)) ? null : { certificate, key: null };
+      if (known.some((other) => equalBytes(other, certificate))) return null;
+      const { clock, trustDomain } = this.#options;
+      checkVaultPath({ trustDomain, path: [certificate], spki: null, nowMs: clock.now() });
+      return { certificate, key: null };
     });
   }
 
@@ -84,7 +88,7 @@ export class VaultUpstream implements UpstreamAuthority {
       const wasAway = failures > 0;
       try {
         const root = toHex(
-          await this.newAnchor({ known: [], notBeforeMs: 0, notAfterMs: 0 }, signal).then(certificateOf),
+          await this.#noting(signal, async () => this.#rootOf(await this.#mount.signing(signal))),
         );
         failures = 0;
         const isOther = known !== null && known !== root;
@@ -133,7 +137,7 @@ export class VaultUpstream implements UpstreamAuthority {
       {
         hint:
           issuerRef === null
-            ? 'the new root enters the bundle first, then issuers follow: see kedge rotate status'
+            ? 'the new root enters the bundle first, then issuers follow: see kedge status'
             : 'upstream.vault.issuerRef pins an issuer of another root: rotate to that one, or change the pin',
       },
     );
@@ -175,11 +179,6 @@ function signPathOf(mount: string, ref: string): string {
 
 function leadsTo({ certificate, pool }: MountIssuer, anchor: Uint8Array): boolean {
   return chainTo(anchor, certificate, pool) !== null;
-}
-
-function certificateOf(anchor: UpstreamAnchor | null): Uint8Array {
-  if (anchor === null) throw new TypeError('unreachable');
-  return anchor.certificate;
 }
 
 /** Enough of an anchor for people to tell a few apart: the beginning of its key identifier. */

@@ -75,7 +75,7 @@ describe('the configuration', () => {
           httpPort: 15_940,
         },
         kubernetes: { kubeconfig: null, context: null, timeoutMs: 10_000, connections: 64 },
-        upstream: { kind: 'self', disk: null },
+        upstream: { kind: 'self', disk: null, vault: null },
         policyFile: null,
         store: { kind: 'sqlite' },
         sealingKey: { kind: 'file', path: '/work/.kedge/sealing-key', mayCreate: true },

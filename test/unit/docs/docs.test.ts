@@ -23,6 +23,7 @@ import { ANNOTATIONS } from '../../../ca/inject/annotations.ts';
 import { registerDistributionMetrics } from '../../../ca/distribution/distribution-metrics.ts';
 import { registerIssuanceMetrics } from '../../../ca/issue/issuance-metrics.ts';
 import { parsePolicy } from '../../../ca/issue/policy-file.ts';
+import { registerVaultMetrics } from '../../../ca/upstream/vault/vault-metrics.ts';
 import { registerWebhookMetrics } from '../../../ca/webhook/webhook-metrics.ts';
 import { ObservedTrustStore } from '../../../ca/store/observed-trust-store.ts';
 import { silentLog } from '../../../host/log.ts';
@@ -94,6 +95,12 @@ describe('docs/metrics.md', () => {
     registerKubernetesMetrics(registry);
     registerAttestationMetrics(registry, {} as never);
     assert.deepEqual(tableAfter(beforeAgent, HEADER), want(registry));
+  });
+
+  it('lists exactly the metrics of Vault', () => {
+    const registry = new MetricsRegistry();
+    registerVaultMetrics(registry, () => 0);
+    assert.deepEqual(tableAfter(beforeAgent.split('### Vault')[1] ?? '', HEADER), want(registry));
   });
 
   it('lists exactly the metrics of the webhook', () => {
