@@ -8,6 +8,7 @@ import { TRUST_BUNDLE_NAME } from '../kubernetes/cluster-names.ts';
 import type { EventRecorder } from '../kubernetes/event-recorder.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import type { KubernetesObject, ResourceType } from '../kubernetes/objects.ts';
+import { CLUSTER_TRUST_BUNDLE_EVENTS } from './bundle-events.ts';
 import { clusterTrustBundle, judgeClusterTrustBundle, type PublishedBundle } from './bundle-objects.ts';
 import type { BundleAction, DistributionMetrics } from './distribution-metrics.ts';
 
@@ -121,12 +122,12 @@ export class ClusterBundle {
         await this.#counted('created', () => api.create(type, clusterTrustBundle(bundle, null), { signal }));
         return;
       case 'edited':
-        if (existing !== null) events.record(existing, REPAIRED, signal);
+        if (existing !== null) events.record(existing, CLUSTER_TRUST_BUNDLE_EVENTS.repaired, signal);
         await replace('repaired');
         return;
       case 'foreign':
         log.warn('cluster_trust_bundle.foreign', { name: TRUST_BUNDLE_NAME });
-        if (existing !== null) events.record(existing, FOREIGN, signal);
+        if (existing !== null) events.record(existing, CLUSTER_TRUST_BUNDLE_EVENTS.foreign, signal);
         return;
       default:
         verdict satisfies never;
@@ -155,16 +156,3 @@ export class ClusterBundle {
     }
   }
 }
-
-const REPAIRED = {
-  type: 'Warning',
-  reason: 'KedgeTrustBundleRepaired',
-  message: 'this ClusterTrustBundle was edited, and Kedge has put the trust bundle back',
-} as const;
-
-const FOREIGN = {
-  type: 'Warning',
-  reason: 'KedgeTrustBundleForeign',
-  message:
-    'this ClusterTrustBundle is not managed by this Kedge, so that Kedge leaves it alone: rename it, and Kedge makes its own',
-} as const;

@@ -2,15 +2,17 @@ import { backoffMs } from '../../host/backoff.ts';
 import type { Clock } from '../../host/clock.ts';
 import { errorFields, type Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
-import { Wakeup } from '../../host/wakeup.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
 import { INJECT_ENABLED, INJECT_KEY, TRUST_BUNDLE_NAME } from '../kubernetes/cluster-names.ts';
 import type { EventRecorder } from '../kubernetes/event-recorder.ts';
 import { Informer } from '../kubernetes/informer.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import { CONFIG_MAP, type KubernetesObject, NAMESPACE } from '../kubernetes/objects.ts';
-import { bundleConfigMap, isImmutable, judgeConfigMap, type PublishedBundle } from './bundle-objects.ts';
+import { CONFIG_MAP_EVENTS } from './bundle-events.ts';
+import { judgeConfigMap, type PublishedBundle } from './bundle-objects.ts';
+import { ConfigMapWriter, isLost } from './config-map-writer.ts';
 import type { BundleAction, DistributionMetrics, NamespaceCounts } from './distribution-metrics.ts';
+import { LookSchedule } from './look-schedule.ts';
 
 /** What {@link NamespaceBundles} is made of. */
 export interface NamespaceBundlesOptions {
@@ -61,16 +63,17 @@ export class NamespaceBundles {
   readonly #options: NamespaceBundlesOptions;
   readonly #namespaces: Informer<NamespaceState>;
   readonly #configMaps: Informer<KubernetesObject>;
-  /** Namespace -> when to look at it, monotonic. */
-  readonly #due = new Map<string, number>();
+  readonly #schedule: LookSchedule;
+  readonly #writer: ConfigMapWriter;
   readonly #failures = new Map<string, number>();
   /** Namespace -> since when its bundle has been newer than ours, monotonic. */
   readonly #newerSince = new Map<string, number>();
-  readonly #changes = new Wakeup();
 
   constructor(options: NamespaceBundlesOptions) {
     this.#options = options;
     const { api, clock, random, log } = options;
+    this.#schedule = new LookSchedule(clock);
+    this.#writer = new ConfigMapWriter(options);
     this.#namespaces = new Informer({
       api,
       type: NAMESPACE,
@@ -111,14 +114,15 @@ export class NamespaceBundles {
 
   /** Something changed about a namespace: it is looked at soon. */
   look(namespace: string): void {
-    this.#dueIn(namespace, this.#options.random.fraction() * JITTER_MS);
+    this.#schedule.dueIn(namespace, this.#options.random.fraction() * JITTER_MS);
   }
 
   /** The bundle changed: every namespace is looked at, over as long as their writes would take anyway. */
   lookAtAll(): void {
     const namespaces = [...this.#namespaces.entries()].map(([namespace]) => namespace);
     const spreadMs = JITTER_MS + namespaces.length * PACE_MS;
-    for (const namespace of namespaces) this.#dueIn(namespace, this.#options.random.fraction() * spreadMs);
+    for (const namespace of namespaces)
+      this.#schedule.dueIn(namespace, this.#options.random.fraction() * spreadMs);
   }
 
   /** Does its work until the signal aborts. */
@@ -133,20 +137,11 @@ export class NamespaceBundles {
 
   async #work(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#options;
-    await this.#untilReady(signal).catch(() => undefined);
-    while (!signal.aborted) {
-      const generation = this.#changes.generation;
-      const nowMs = clock.monotonic();
-      const next = this.#next();
-      if (next === null || next.atMs > nowMs) {
-        const waitMs = next === null ? RESYNC_MS : next.atMs - nowMs;
-        await this.#changes
-          .sleep(generation, (end) => clock.sleep(waitMs, end), signal)
-          .catch(() => undefined);
-        continue;
-      }
-      const { namespace } = next;
-      this.#due.delete(namespace);
+    const known = [this.#namespaces, this.#configMaps].map((informer) => informer.untilSynced(signal));
+    await Promise.all(known).catch(() => undefined);
+    for (;;) {
+      const namespace = await this.#schedule.next(signal).catch(() => null);
+      if (namespace === null) return;
       try {
         const wrote = await this.#bring(namespace, signal);
         this.#failures.delete(namespace);
@@ -159,20 +154,6 @@ export class NamespaceBundles {
     }
   }
 
-  /** The namespace that is to be looked at first. */
-  #next(): { readonly namespace: string; readonly atMs: number } | null {
-    let next: { namespace: string; atMs: number } | null = null;
-    for (const [namespace, atMs] of this.#due) {
-      if (next === null || atMs < next.atMs) next = { namespace, atMs };
-    }
-    return next;
-  }
-
-  async #untilReady(signal: AbortSignal): Promise<void> {
-    await this.#namespaces.untilSynced(signal);
-    await this.#configMaps.untilSynced(signal);
-  }
-
   async #resync(signal: AbortSignal): Promise<void> {
     const { clock, random } = this.#options;
     while (!signal.aborted) {
@@ -183,55 +164,35 @@ export class NamespaceBundles {
 
   /** Does what one namespace needs; true when that was a write. */
   async #bring(namespace: string, signal: AbortSignal): Promise<boolean> {
-    const { bundle: read, events } = this.#options;
-    const bundle = read();
+    const bundle = this.#options.bundle();
     const state = this.#namespaces.get(namespace);
     if (bundle === null || state === undefined || state.terminating) return false;
     const existing = this.#existing(namespace);
     const verdict = judgeConfigMap(existing, bundle);
     if (!this.#isWanted(namespace)) return this.#remove(namespace, existing, verdict === 'foreign', signal);
     if (verdict !== 'newer') this.#newerSince.delete(namespace);
+    const write = async (action: BundleAction): Promise<boolean> => {
+      await this.#writer.write(namespace, action, existing, bundle, signal);
+      return true;
+    };
     switch (verdict) {
       case 'current':
         return false;
       case 'missing':
-        return this.#write(namespace, 'created', null, bundle, signal);
+        return write('created');
       case 'older':
-        return this.#write(namespace, 'updated', existing, bundle, signal);
+        return write('updated');
       case 'edited':
-        if (existing !== null) events.record(existing, REPAIRED, signal);
-        return this.#write(namespace, 'repaired', existing, bundle, signal);
+        if (existing !== null) this.#options.events.record(existing, CONFIG_MAP_EVENTS.repaired, signal);
+        return write('repaired');
       case 'newer':
-        return this.#isBehind(namespace)
-          ? false
-          : this.#write(namespace, 'repaired', existing, bundle, signal);
+        return this.#isBehind(namespace) ? false : write('repaired');
       case 'foreign':
         this.#tellForeign(namespace, existing, signal);
         return false;
       default:
         return verdict satisfies never;
     }
-  }
-
-  async #write(
-    namespace: string,
-    action: BundleAction,
-    existing: KubernetesObject | null,
-    bundle: PublishedBundle,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    const { api } = this.#options;
-    await this.#counted(namespace, action, async () => {
-      if (existing === null) {
-        await api.create(CONFIG_MAP, bundleConfigMap(namespace, bundle, null), { signal });
-      } else if (isImmutable(existing)) {
-        // Somebody locked it: it can only be made anew, which the event of its deletion brings about.
-        await this.#delete(existing, signal);
-      } else {
-        await api.replace(CONFIG_MAP, bundleConfigMap(namespace, bundle, existing), { signal });
-      }
-    });
-    return true;
   }
 
   async #remove(
@@ -243,42 +204,24 @@ export class NamespaceBundles {
     if (existing === null || foreign) return false;
     if (!this.#options.agentsKnown()) {
       // Before the pods are known, one that still needs it may be there.
-      this.#dueIn(namespace, JITTER_MS);
+      this.#schedule.dueIn(namespace, JITTER_MS);
       return false;
     }
-    await this.#counted(namespace, 'removed', () => this.#delete(existing, signal));
+    await this.#writer.remove(namespace, existing, signal);
     return true;
-  }
-
-  async #delete({ metadata }: KubernetesObject, signal: AbortSignal): Promise<void> {
-    const { name, namespace = '', uid = '', resourceVersion = '' } = metadata;
-    await this.#options.api.delete(CONFIG_MAP, { namespace, name }, { uid, resourceVersion, signal });
-  }
-
-  async #counted(namespace: string, action: BundleAction, write: () => Promise<unknown>): Promise<void> {
-    const { metrics, log } = this.#options;
-    try {
-      await write();
-      metrics().written(action, 'ok');
-      log.info(`trust_bundle.${action}`, { namespace });
-    } catch (error) {
-      const lost = isKedgeError(error, 'kubernetes_conflict', 'kubernetes_exists', 'kubernetes_not_found');
-      metrics().written(action, lost ? 'conflict' : 'failed');
-      throw error;
-    }
   }
 
   /** Another replica was faster, or the API server refused: look again, later each time. */
   #failed(namespace: string, error: unknown): void {
     const { random, log } = this.#options;
-    if (isKedgeError(error, 'kubernetes_conflict', 'kubernetes_exists', 'kubernetes_not_found')) {
-      this.#dueIn(namespace, CONFLICT_MS * (1 + random.fraction()));
+    if (isLost(error)) {
+      this.#schedule.dueIn(namespace, CONFLICT_MS * (1 + random.fraction()));
       return;
     }
     const failures = (this.#failures.get(namespace) ?? 0) + 1;
     this.#failures.set(namespace, failures);
     const retryAfterMs = isKedgeError(error) ? error.retryAfterMs : undefined;
-    this.#dueIn(namespace, backoffMs(failures, BACKOFF, random, retryAfterMs));
+    this.#schedule.dueIn(namespace, backoffMs(failures, BACKOFF, random, retryAfterMs));
     if (failures === 1) log.warn('trust_bundle.write_failed', { namespace, error: errorFields(error) });
   }
 
@@ -289,13 +232,13 @@ export class NamespaceBundles {
     const sinceMs = this.#newerSince.get(namespace) ?? nowMs;
     this.#newerSince.set(namespace, sinceMs);
     if (upToDate() && nowMs - sinceMs >= NEWER_MS) return false;
-    this.#dueIn(namespace, NEWER_MS);
+    this.#schedule.dueIn(namespace, NEWER_MS);
     return true;
   }
 
   #tellForeign(namespace: string, existing: KubernetesObject | null, signal: AbortSignal): void {
     this.#options.log.warn('trust_bundle.foreign', { namespace, name: TRUST_BUNDLE_NAME });
-    if (existing !== null) this.#options.events.record(existing, FOREIGN, signal);
+    if (existing !== null) this.#options.events.record(existing, CONFIG_MAP_EVENTS.foreign, signal);
   }
 
   #isWanted(namespace: string): boolean {
@@ -306,25 +249,4 @@ export class NamespaceBundles {
   #existing(namespace: string): KubernetesObject | null {
     return this.#configMaps.get(`${namespace}/${TRUST_BUNDLE_NAME}`) ?? null;
   }
-
-  #dueIn(namespace: string, ms: number): void {
-    const atMs = this.#options.clock.monotonic() + ms;
-    const known = this.#due.get(namespace);
-    if (known !== undefined && known <= atMs) return;
-    this.#due.set(namespace, atMs);
-    this.#changes.wake();
-  }
 }
-
-const FOREIGN = {
-  type: 'Warning',
-  reason: 'KedgeTrustBundleForeign',
-  message: `this ConfigMap is not managed by Kedge, so that Kedge leaves it alone: agents in this namespace cannot start from it. Rename it, and Kedge makes its own`,
-} as const;
-
-const REPAIRED = {
-  type: 'Warning',
-  reason: 'KedgeTrustBundleRepaired',
-  message:
-    'this ConfigMap was edited, and Kedge has put the trust bundle back; its content follows the trust anchors of the CA',
-} as const;
