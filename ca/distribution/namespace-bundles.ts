@@ -188,7 +188,8 @@ export class NamespaceBundles {
       case 'newer':
         return this.#isBehind(namespace) ? false : write('repaired');
       case 'foreign':
-        this.#tellForeign(namespace, existing, signal);
+        this.#options.log.warn('trust_bundle.foreign', { namespace, name: TRUST_BUNDLE_NAME });
+        if (existing !== null) this.#options.events.record(existing, CONFIG_MAP_EVENTS.foreign, signal);
         return false;
       default:
         return verdict satisfies never;
@@ -234,11 +235,6 @@ export class NamespaceBundles {
     if (upToDate() && nowMs - sinceMs >= NEWER_MS) return false;
     this.#schedule.dueIn(namespace, NEWER_MS);
     return true;
-  }
-
-  #tellForeign(namespace: string, existing: KubernetesObject | null, signal: AbortSignal): void {
-    this.#options.log.warn('trust_bundle.foreign', { namespace, name: TRUST_BUNDLE_NAME });
-    if (existing !== null) this.#options.events.record(existing, CONFIG_MAP_EVENTS.foreign, signal);
   }
 
   #isWanted(namespace: string): boolean {
