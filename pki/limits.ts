@@ -66,8 +66,8 @@ export const LIMITS = {
   tokenAudiences: 32,
   /** One claim or header parameter that is a string, characters. */
   tokenStringChars: 1024,
-  /** One object of the Kubernetes API, or one event of a watch: etcd holds 1.5 MiB of it, JSON adds to that. */
-  kubernetesObjectBytes: 4 * 1024 * 1024,
+  /** One object of the Kubernetes API, or one event of a watch: 1.5 MiB in etcd, up to six times that as escaped JSON. */
+  kubernetesObjectBytes: 10 * 1024 * 1024,
   /** One page of a list of {@link LIMITS.kubernetesPageItems} objects. */
   kubernetesPageBytes: 16 * 1024 * 1024,
   kubernetesPageItems: 500,

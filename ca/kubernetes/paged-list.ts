@@ -24,7 +24,7 @@ export interface PagedListOptions {
 }
 
 /** Objects of the size that etcd stores at most fit into a page of so many. */
-const FEWEST = Math.floor(LIMITS.kubernetesPageBytes / LIMITS.kubernetesObjectBytes);
+const FEWEST = Math.max(1, Math.floor(LIMITS.kubernetesPageBytes / LIMITS.kubernetesObjectBytes));
 const FEWER = 5;
 
 /**
