@@ -1,23 +1,21 @@
 import type { Clock } from '../../host/clock.ts';
-import { withDeadline } from '../../host/deadline.ts';
 import type { Log } from '../../host/log.ts';
 import { type Random, systemRandom } from '../../host/random.ts';
 import { isKedgeError, KedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { OWN_LABELS } from '../kubernetes/cluster-names.ts';
 import type { EventRecorder } from '../kubernetes/event-recorder.ts';
-import type { KubernetesApi, WatchEvent } from '../kubernetes/kubernetes-api.ts';
+import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import { CONFIG_MAP, type KubernetesObject, SECRET } from '../kubernetes/objects.ts';
-import { kubernetesStoreError } from './kubernetes-store-error.ts';
+import { closed, conflict, deleted, kubernetesStoreError } from './kubernetes-store-error.ts';
 import {
   type ObjectName,
   parseSecretVersion,
   readTrustSecret,
-  RESTORE_SECRET_HINT,
-  secretText,
   storedVersion,
   trustSecret,
 } from './kubernetes-secret.ts';
+import { secretEvents } from './secret-events.ts';
 import type { TrustStore, Version, VersionedDocument } from './trust-store.ts';
 
 /** What a {@link KubernetesTrustStore} is made of. It closes none of it. */
@@ -34,9 +32,6 @@ export interface KubernetesTrustStoreOptions {
   /** How long the API server is asked to keep a watch open, seconds. Default 240. */
   readonly watchSeconds?: number;
 }
-
-/** A watch that has said nothing for so much longer than the API server was to keep it open is dead, milliseconds. */
-const WATCH_GRACE_MS = 15_000;
 
 /**
  * The {@link TrustStore} in the Kubernetes API: one Secret, for the CA replicas of one cluster.
@@ -114,7 +109,7 @@ export class KubernetesTrustStore implements TrustStore {
 
   /** Lists, then follows the events; lists again when the API server no longer has what happened since. */
   async *#follow(signal: AbortSignal): AsyncGenerator<VersionedDocument> {
-    const { where } = this.#options;
+    const { where, watchSeconds = 240 } = this.#options;
     const selection = { namespace: where.namespace, fieldSelector: `metadata.name=${where.name}` };
     let yielded: Version | null = null;
     for (;;) {
@@ -133,7 +128,8 @@ export class KubernetesTrustStore implements TrustStore {
             }
             isStale = false;
           }
-          for await (const event of this.#events({ ...selection, resourceVersion }, signal)) {
+          const watch = { ...selection, resourceVersion, timeoutSeconds: watchSeconds, signal };
+          for await (const event of secretEvents(this.#options, watch)) {
             if (event.kind === 'opened') continue;
             if (event.kind === 'bookmark') {
               ({ resourceVersion } = event);
@@ -149,38 +145,6 @@ export class KubernetesTrustStore implements TrustStore {
       } catch (error) {
         if (!isKedgeError(error, 'kubernetes_gone')) throw this.#translated(error, signal);
       }
-    }
-  }
-
-  /** The events of one watch. Each is waited for a bounded time: a connection that is dead may never say so. */
-  async *#events(
-    selection: {
-      readonly namespace: string;
-      readonly fieldSelector: string;
-      readonly resourceVersion: string;
-    },
-    signal: AbortSignal,
-  ): AsyncGenerator<WatchEvent> {
-    const { api, clock, watchSeconds: timeoutSeconds = 240 } = this.#options;
-    const deadline = {
-      clock,
-      timeoutMs: timeoutSeconds * 1_000 + WATCH_GRACE_MS,
-      what: 'the watch of the trust store',
-    };
-    const leave = new AbortController();
-    const stop = (): void => leave.abort(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-    const events = api.watch(SECRET, { ...selection, timeoutSeconds, signal: leave.signal });
-    const steps = events[Symbol.asyncIterator]();
-    try {
-      for (;;) {
-        const step = await withDeadline(deadline, signal, () => steps.next());
-        if (step.done === true) return;
-        yield step.value;
-      }
-    } finally {
-      signal.removeEventListener('abort', stop);
-      leave.abort(closed());
     }
   }
 
@@ -281,21 +245,3 @@ const BROKEN = 'KedgeTrustStateBroken';
 
 const MARKER_TEXT =
   'The Secret of this name holds the trust state of Kedge. While this ConfigMap is here, Kedge makes no new one: a Secret that is gone must be restored. To begin anew, with new trust anchors, delete both.';
-
-function deleted(where: ObjectName): KedgeError {
-  return new KedgeError(
-    'store_corrupt',
-    `${secretText(where)} was deleted: the ConfigMap of that name marks it`,
-    {
-      hint: `${RESTORE_SECRET_HINT}; to begin anew, with new trust anchors, delete the ConfigMap too`,
-    },
-  );
-}
-
-function conflict(cause?: unknown): KedgeError {
-  return new KedgeError('store_conflict', 'the trust state was changed by another writer', { cause });
-}
-
-function closed(): KedgeError {
-  return new KedgeError('store_unavailable', 'the trust store is closed');
-}
