@@ -13,7 +13,7 @@ import { ClusterBundle } from './distribution/cluster-bundle.ts';
 import { registerDistributionMetrics } from './distribution/distribution-metrics.ts';
 import { NamespaceBundles } from './distribution/namespace-bundles.ts';
 import { ClusterFleet } from './fleet/cluster-fleet.ts';
-import type { KnownTrust } from './fleet/counted-report.ts';
+import { type KnownTrust, trustMark } from './fleet/counted-report.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import type { FleetView } from './fleet/fleet-view.ts';
 import { PeerReports } from './fleet/peer-reports.ts';
@@ -59,6 +59,9 @@ export interface Cluster {
   stop(): Promise<void>;
 }
 
+/** How long the last word to the other replicas may take, milliseconds. */
+const LAST_REPORT_MS = 2_000;
+
 /**
  * The composition root of what a CA has in a cluster; `main.ts` loads it only where the configuration asks for it.
  * Connects to nothing yet.
@@ -94,6 +97,7 @@ export function openCluster(options: ClusterOptions): Cluster {
   const metrics = registerDistributionMetrics(registry, () => bundles.counts());
   const clusterBundle = new ClusterBundle(distribution);
   let fleet: ClusterFleet | null = null;
+  let publisher: ReportPublisher | null = null;
 
   return {
     store,
@@ -118,12 +122,13 @@ export function openCluster(options: ClusterOptions): Cluster {
       engine = started;
       const view = fleet;
       if (view === null) throw new TypeError('a cluster is started before its fleet is asked for');
-      const publisher = new ReportPublisher({
+      publisher = new ReportPublisher({
         ...context,
         namespace,
         name: own,
         replica: config.replica,
         instances: () => view.toTell(),
+        trust: () => trustMark(started.knownState),
         named: (instance) => !pods.pods.has(instance.id),
       });
       const forget = started.onChange(() => {
@@ -142,6 +147,8 @@ export function openCluster(options: ClusterOptions): Cluster {
     async stop() {
       stopping.abort();
       await running;
+      // Without it, gates would wait for this replica until its report is old.
+      await publisher?.end(AbortSignal.timeout(LAST_REPORT_MS)).catch(() => undefined);
     },
   };
 }

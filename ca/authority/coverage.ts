@@ -13,6 +13,11 @@ export interface LiveInstance {
   readonly authorityKeyId: string | null;
   /** When that SVID ends, milliseconds since the Unix epoch. 0 when it holds none. */
   readonly svidNotAfterMs: number;
+  /**
+   * Whether it was issued nothing since the SVID that it holds. Otherwise what it reported is void until it reports
+   * again: its agent may have begun anew, and hold what a replica that is behind gave it.
+   */
+  readonly confirmed: boolean;
   /** Whether what it holds was shown by handshakes against its proxies, each of them. */
   readonly proven: boolean;
 }

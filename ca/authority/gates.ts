@@ -87,7 +87,8 @@ function holding(
   { issuers }: TrustState,
   evidence: GateEvidence,
 ): (instance: LiveInstance) => boolean {
-  const graded = ({ proven }: LiveInstance): boolean => evidence === 'best' || proven;
+  const graded = ({ confirmed, proven }: LiveInstance): boolean =>
+    confirmed && (evidence === 'best' || proven);
   if (goal.kind === 'bundle') {
     return (instance) => instance.bundleSequence >= goal.sequence && graded(instance);
   }

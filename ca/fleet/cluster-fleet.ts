@@ -1,5 +1,5 @@
 import type { Clock } from '../../host/clock.ts';
-import { countedInstance, type KnownTrust } from './counted-report.ts';
+import { countedInstance, type KnownTrust, trustMark } from './counted-report.ts';
 import { instanceKey, joinFleet } from './fleet-join.ts';
 import type { Fleet } from './fleet.ts';
 import type { FleetView } from './fleet-view.ts';
@@ -38,15 +38,17 @@ export class ClusterFleet implements FleetView {
   }
 
   get complete(): boolean {
-    const { pods, peers } = this.#options;
-    return pods.complete && peers.complete;
+    return this.unknown === '';
   }
 
   get unknown(): string {
-    const { pods, peers } = this.#options;
+    const { pods, peers, trust } = this.#options;
+    // Whoever it still gives the former bundle, or an SVID of the former issuer, has not reported that yet.
+    const behind = peers.behind(trustMark(trust()));
     return [
       ...(pods.complete ? [] : ['the pods of the cluster could not be read of late']),
       ...(peers.complete ? [] : ['the report of another replica could not be read of late']),
+      ...(behind.length === 0 ? [] : [`not known to have the newest trust state: ${behind.join(', ')}`]),
     ].join(', ');
   }
 

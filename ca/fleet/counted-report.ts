@@ -1,3 +1,4 @@
+import type { Phase } from '../authority/trust-state.ts';
 import type { FleetInstance } from './instance.ts';
 import type { ReportedState, ReportedSvid } from './reported-state.ts';
 
@@ -8,9 +9,20 @@ export interface KnownTrust {
   readonly issuers: readonly {
     /** Subject key identifier, lower-case hex. */
     readonly id: string;
+    readonly phase: Phase;
     /** Milliseconds since the Unix epoch. */
     readonly notAfterMs: number;
   }[];
+}
+
+/**
+ * Stands for what a replica gives its agents: the bundle, and the issuer that signs. Two replicas with the same mark
+ * give the same. Pure; null while no trust state was read.
+ */
+export function trustMark(trust: KnownTrust | null): string | null {
+  if (trust === null) return null;
+  const signing = trust.issuers.filter(({ phase }) => phase === 'active').map(({ id }) => id);
+  return [trust.sequence, ...signing].join(' ');
 }
 
 /**

@@ -25,7 +25,8 @@ export function fleetCoverage(fleet: FleetView, nowMs: number): Coverage {
   return { ...coverageOf(fleet.instances(), nowMs), complete, unknown };
 }
 
-function liveInstance({ id, namespace, podName, report }: FleetInstance, nowMs: number): LiveInstance {
+function liveInstance(instance: FleetInstance, nowMs: number): LiveInstance {
+  const { id, namespace, podName, report, issued } = instance;
   const svid = report?.svid ?? null;
   const held = svid !== null && svid.notAfterMs > nowMs ? svid : null;
   return {
@@ -34,6 +35,7 @@ function liveInstance({ id, namespace, podName, report }: FleetInstance, nowMs: 
     bundleSequence: report?.bundleSequence ?? 0,
     authorityKeyId: held?.authorityKeyId ?? null,
     svidNotAfterMs: held?.notAfterMs ?? 0,
+    confirmed: issued === null || issued.notAfterMs <= (report?.svid?.notAfterMs ?? 0),
     proven: report !== null && isProven(report),
   };
 }

@@ -82,6 +82,13 @@ export class PeerReports {
     return this.#fresh().flatMap(({ report }) => (report === null ? [] : [report.instances]));
   }
 
+  /** The replicas that give their agents something else than what `mark` stands for, by name. */
+  behind(mark: string | null): readonly string[] {
+    return this.#fresh().flatMap(({ report }) =>
+      report === null || report.ended || report.trust === mark ? [] : [report.replica],
+    );
+  }
+
   /** How many other replicas have said something of late. */
   get replicas(): number {
     return this.instances().length;

@@ -12,6 +12,10 @@ export interface ReplicaReport {
   readonly replica: string;
   /** Milliseconds since the Unix epoch. */
   readonly writtenAtMs: number;
+  /** What it gives its agents: see `trustMark`. Null where it has no trust state, or is too old to say. */
+  readonly trust: string | null;
+  /** Whether it has stopped: it gives agents nothing any more. */
+  readonly ended: boolean;
   /**
    * What the gates of a rotation need of each, and the feeds that fail. Without the rest: serial numbers, the agent's
    * version and clock, what each consumer holds.
@@ -41,6 +45,9 @@ interface ReportDocument {
   readonly schema: number;
   readonly replica: string;
   readonly writtenAtMs: number;
+  /** These two are missing in what a replica of an earlier version wrote. */
+  readonly trust?: string | null;
+  readonly ended?: boolean;
   readonly authorities: readonly string[];
   readonly clusters: readonly string[];
   readonly instances: readonly InstanceRow[];
@@ -74,6 +81,8 @@ export function encodeReplicaReport(
     schema: SCHEMA,
     replica: report.replica,
     writtenAtMs: Math.floor(report.writtenAtMs),
+    trust: report.trust,
+    ended: report.ended,
     authorities: [...authorities.keys()],
     clusters: [...clusters.keys()],
     instances: rows,
@@ -90,11 +99,13 @@ export function encodeReplicaReport(
 /** Reads a report of another replica strictly. Throws `fleet_report_invalid`. */
 export function parseReplicaReport(bytes: Uint8Array): ReplicaReport {
   const document = parseDocument(bytes);
-  const { replica, writtenAtMs, authorities, clusters, instances } = document;
+  const { replica, writtenAtMs, trust = null, ended = false, authorities, clusters, instances } = document;
   const seen = new Set<string>();
   return {
     replica,
     writtenAtMs,
+    trust,
+    ended,
     instances: instances.map((row) => {
       const instance = instanceOf(row, authorities, clusters);
       const key = `${instance.cluster}/${instance.id}`;
@@ -109,8 +120,8 @@ export function parseReplicaReport(bytes: Uint8Array): ReplicaReport {
  * What of a report matters to a gate: two reports with the same key need not both be written. When instances were
  * heard of last, and when their SVIDs end, is not in it.
  */
-export function materialKey({ instances }: ReplicaReport): string {
-  const digest = createHash('sha256');
+export function materialKey({ trust, ended, instances }: ReplicaReport): string {
+  const digest = createHash('sha256').update(`${trust}\0${ended}\n`);
   for (const { cluster, id, connected, issued, report } of instances) {
     const feeds = report === null ? '' : failingFeeds(report.feeds).join();
     digest.update(
@@ -143,10 +154,12 @@ function parseDocument(bytes: Uint8Array): ReportDocument {
   const document = value as Partial<ReportDocument> | null;
   if (typeof document !== 'object' || document === null) throw invalid('is not an object');
   if (document.schema !== SCHEMA) throw invalid(`has not schema ${SCHEMA}`);
-  const { replica, writtenAtMs, authorities, clusters, instances } = document;
+  const { replica, writtenAtMs, trust, ended, authorities, clusters, instances } = document;
   if (
     !isText(replica, 253) ||
     !isWhole(writtenAtMs) ||
+    !(trust === undefined || trust === null || isText(trust, 1_024)) ||
+    !(ended === undefined || typeof ended === 'boolean') ||
     !isListOf(authorities, (id): id is string => typeof id === 'string' && /^[0-9a-f]{2,128}$/.test(id)) ||
     !isListOf(clusters, (name): name is string => isText(name, 253)) ||
     !Array.isArray(instances) ||

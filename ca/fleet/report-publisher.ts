@@ -19,6 +19,8 @@ export interface ReportPublisherOptions {
   readonly replica: string;
   /** What there is to tell at this moment. */
   readonly instances: () => readonly FleetInstance[];
+  /** What agents are given at this moment: see `trustMark`. */
+  readonly trust: () => string | null;
   /** Whose names the others cannot know by their pods. */
   readonly named: (instance: FleetInstance) => boolean;
   readonly clock: Clock;
@@ -50,6 +52,7 @@ export class ReportPublisher {
   readonly #options: ReportPublisherOptions;
   /** What was written last; null = nothing yet. */
   #written: { readonly key: string; readonly atMs: number } | null = null;
+  #hasEnded = false;
 
   constructor(options: ReportPublisherOptions) {
     this.#options = options;
@@ -80,10 +83,22 @@ export class ReportPublisher {
     }
   }
 
+  /** Writes the last report, when no agent is served any more: no gate waits for this replica then. */
+  async end(signal: AbortSignal): Promise<void> {
+    this.#hasEnded = true;
+    await this.publish(signal);
+  }
+
   /** Writes the report, unless what matters of it was written of late. */
   async publish(signal: AbortSignal): Promise<void> {
-    const { api, namespace, name, replica, instances, named, clock } = this.#options;
-    const report: ReplicaReport = { replica, writtenAtMs: clock.now(), instances: instances() };
+    const { api, namespace, name, replica, instances, trust, named, clock } = this.#options;
+    const report: ReplicaReport = {
+      replica,
+      writtenAtMs: clock.now(),
+      trust: trust(),
+      ended: this.#hasEnded,
+      instances: instances(),
+    };
     const key = materialKey(report);
     const atMs = clock.monotonic();
     if (this.#written?.key === key && atMs - this.#written.atMs < PUBLISH_IDLE_MS) return;

@@ -7,6 +7,7 @@ export function liveInstance(over: Partial<LiveInstance> & { readonly id: string
     bundleSequence: 0,
     authorityKeyId: null,
     svidNotAfterMs: 0,
+    confirmed: true,
     proven: false,
     ...over,
   };

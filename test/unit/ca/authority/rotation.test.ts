@@ -167,6 +167,16 @@ describe('a planned rotation', () => {
     );
   });
 
+  it('waits for what was issued since the report: it may be another agent, with what a replica behind gave it', () => {
+    const { reason } = settle(upTo('prepared'), { coverage: two(2, 'bbbbbbbb01', { confirmed: false }) });
+    assert.match(reason, /waiting for 2 of 2 instances to acknowledge bundle 2/);
+    const activated = settle(upTo('prepared'), { coverage: two(2, 'bbbbbbbb01') }).state;
+    const active = activated.issuers.find(({ phase }) => phase === 'active')?.id ?? '';
+    const held = settle(activated, { coverage: two(2, active, { confirmed: false }) });
+    assert.deepEqual(phases(held.state), ['01 retired', '02 active']);
+    assert.match(held.reason, /waiting for 2 of 2 instances to hold an SVID/);
+  });
+
   it('activates it once all have it, and waits for every instance to hold an SVID under it', () => {
     const state = upTo('activated');
     assert.deepEqual([state.sequence, phases(state), signs(state)], [2, ['01 retired', '02 active'], '02']);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { ClusterFleet } from '../../../../ca/fleet/cluster-fleet.ts';
+import { type KnownTrust, trustMark } from '../../../../ca/fleet/counted-report.ts';
 import { coverageOf, stragglersOf } from '../../../../ca/fleet/fleet-coverage.ts';
 import { Fleet } from '../../../../ca/fleet/fleet.ts';
 import { isLive } from '../../../../ca/fleet/instance.ts';
@@ -32,9 +33,12 @@ class Cluster {
   replica(replica: string) {
     const { api, clock, log } = this;
     const random = systemRandom;
-    const issuers = [{ id: ISSUER, notAfterMs: clock.now() + 30 * TTL_MS }];
-    const known = { sequence: 5, issuers };
+    const active = { phase: 'active', notAfterMs: clock.now() + 30 * TTL_MS } as const;
+    let known: KnownTrust = { sequence: 5, issuers: [{ id: ISSUER, ...active }] };
     const trust = () => known;
+    const read = (sequence: number, id = ISSUER): void => {
+      known = { sequence, issuers: [{ id, ...active }] };
+    };
     const name = reportName(replica);
     const local = new Fleet({ maxInstances: 1_000, trust, log });
     const pods = new PodTracker({ api, clock, random, log });
@@ -55,6 +59,7 @@ class Cluster {
       name,
       replica,
       instances: () => fleet.toTell(),
+      trust: () => trustMark(known),
       named: (instance) => !pods.pods.has(instance.id),
       clock,
       random,
@@ -88,7 +93,7 @@ class Cluster {
         close: () => session.close(clock.now()),
       };
     };
-    return { fleet, local, pods, peers, end, agent, name };
+    return { fleet, local, pods, peers, publisher, read, end, agent, name };
   }
 
   /** A pod that carries the agent; gives its UID. */
@@ -269,6 +274,39 @@ describe('the fleet of a cluster', () => {
     for (const { fleet } of [a, b, c]) assert.equal(cluster.stragglers(fleet), 1);
   });
 
+  it('is not complete while another replica gives its agents another bundle, or SVIDs of another issuer', async (t) => {
+    const cluster = new Cluster(t);
+    const [a, b] = [cluster.replica('ca-0'), cluster.replica('ca-1')];
+    await cluster.clock.advance(20_000);
+    assert.equal(a.fleet.complete, true);
+    for (const [sequence, issuer] of [
+      [6, ISSUER],
+      [6, 'bb'],
+    ] as const) {
+      a.read(sequence, issuer);
+      assert.match(a.fleet.unknown, /not known to have the newest trust state: ca-1/);
+      await cluster.clock.advance(60_000);
+      assert.equal(a.fleet.complete, false, 'however long it takes');
+      b.read(sequence, issuer);
+      assert.equal(a.fleet.complete, false, 'it has to say so');
+      await cluster.clock.advance(20_000);
+      assert.equal(a.fleet.complete, true);
+    }
+  });
+
+  it('waits for no replica that has said that it serves nobody any more', async (t) => {
+    const cluster = new Cluster(t);
+    const [a, b] = [cluster.replica('ca-0'), cluster.replica('ca-1')];
+    await cluster.clock.advance(20_000);
+    a.read(6);
+    await b.end();
+    await cluster.clock.advance(1_000);
+    assert.equal(a.fleet.complete, false, 'killed, for all that is known');
+    await b.publisher.end(never);
+    await cluster.clock.advance(1_000);
+    assert.equal(a.fleet.complete, true);
+  });
+
   it('keeps what a replica told for a while after it was killed, then lets go', async (t) => {
     const cluster = new Cluster(t);
     const uid = await cluster.pod('cart-1');
@@ -289,7 +327,10 @@ describe('the fleet of a cluster', () => {
     const cluster = new Cluster(t);
     const { peers } = cluster.replica('ca-0');
     const writtenAtMs = cluster.clock.now() + 10 * 3_600_000;
-    const report = encodeReplicaReport({ replica: 'ahead', writtenAtMs, instances: [] }, () => false);
+    const report = encodeReplicaReport(
+      { replica: 'ahead', writtenAtMs, trust: null, ended: false, instances: [] },
+      () => false,
+    );
     const draft = {
       metadata: { namespace: 'kedge', name: 'kedge-fleet-ahead', labels: FLEET_REPORT_LABELS },
       binaryData: { [FLEET_REPORT_KEY]: Buffer.from(report).toString('base64') },

@@ -46,7 +46,10 @@ const report = (bundleSequence: number, notAfterMs: number | null = null): Repor
 
 /** When the issuer ends. */
 const ISSUER_ENDS_MS = 50_000;
-const TRUST: KnownTrust = { sequence: 10, issuers: [{ id: ISSUER, notAfterMs: ISSUER_ENDS_MS }] };
+const TRUST: KnownTrust = {
+  sequence: 10,
+  issuers: [{ id: ISSUER, phase: 'active', notAfterMs: ISSUER_ENDS_MS }],
+};
 
 const fleetOf = (maxInstances = 100, trust: () => KnownTrust | null = () => TRUST): Fleet =>
   new Fleet({ maxInstances, trust, log: silentLog });
@@ -228,7 +231,10 @@ describe('a report of what cannot be', () => {
     assert.deepEqual(liveIds(fleet, 20), []);
     trust = TRUST;
     assert.deepEqual(liveIds(fleet, 20), []);
-    trust = { sequence: 11, issuers: [...TRUST.issuers, { id: next, notAfterMs: ISSUER_ENDS_MS }] };
+    trust = {
+      sequence: 11,
+      issuers: [...TRUST.issuers, { id: next, phase: 'active', notAfterMs: ISSUER_ENDS_MS }],
+    };
     assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
       liveInstance({ id: 'ahead', bundleSequence: 11, authorityKeyId: next, svidNotAfterMs: 4_000 }),
     ]);
@@ -239,7 +245,7 @@ describe('a report of what cannot be', () => {
     fleet.issued(instanceOf('u1'), svid(3_000), 10);
     fleet.connect(instanceOf('u1'), ID, 10).report(forged({ authorityKeyId: 'bb'.repeat(20) }), 10);
     assert.deepEqual(coverageOf(fleet.instances(), 20).instances, [
-      liveInstance({ id: 'u1', bundleSequence: 2 }),
+      liveInstance({ id: 'u1', bundleSequence: 2, confirmed: false }),
     ]);
   });
 });
@@ -252,7 +258,7 @@ describe('coverage', () => {
     fleet.connect(instanceOf('empty'), ID, 10).report(report(2), 10);
     assert.deepEqual(coverageOf(fleet.instances(), 500), {
       instances: [
-        liveInstance({ id: 'silent' }),
+        liveInstance({ id: 'silent', confirmed: false }),
         liveInstance({ id: 'reporting', bundleSequence: 2, authorityKeyId: ISSUER, svidNotAfterMs: 2_000 }),
       ],
     });
@@ -267,8 +273,22 @@ describe('coverage', () => {
     assert.ok(!isLive(instance!, 3_000));
     // What it reported is over, what it was issued may not have arrived: live, and holding nothing.
     assert.deepEqual(coverageOf(fleet.instances(), 2_500).instances, [
-      liveInstance({ id: 'u1', bundleSequence: 2 }),
+      liveInstance({ id: 'u1', bundleSequence: 2, confirmed: false }),
     ]);
+  });
+
+  it('takes a report as void from the next SVID on, until the instance reports that one or a later', () => {
+    const fleet = fleetOf();
+    const session = fleet.connect(instanceOf('u1'), ID, 10);
+    const confirmed = (): boolean | undefined => coverageOf(fleet.instances(), 500).instances[0]?.confirmed;
+    session.report(report(2, 2_000), 10);
+    assert.equal(confirmed(), true, 'an SVID from before this process, or of another replica');
+    fleet.issued(instanceOf('u1'), svid(3_000), 20);
+    assert.equal(confirmed(), false);
+    session.report(report(3, 2_000), 30);
+    assert.equal(confirmed(), false, 'it says nothing of the newer one');
+    session.report(report(3, 3_000), 40);
+    assert.equal(confirmed(), true);
   });
 
   const coverage = coverageOfAll(
@@ -324,7 +344,7 @@ describe('a fleet after a restart of the CA', () => {
     fleet.awaitHistory('the audit log was not read');
     fleet.remember([record('u1', 1_000)]);
     const { instances } = fleetCoverage(fleet, 500);
-    assert.deepEqual(instances, [liveInstance({ id: 'u1' })]);
+    assert.deepEqual(instances, [liveInstance({ id: 'u1', confirmed: false })]);
     assert.deepEqual(fleetCoverage(fleet, 1_000).instances, []);
   });
 

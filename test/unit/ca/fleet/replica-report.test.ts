@@ -30,6 +30,8 @@ const failing = (name: string, errorCode: string) => ({
 const report = (instances: readonly FleetInstance[]): ReplicaReport => ({
   replica: 'kedge-ca-0',
   writtenAtMs: 1_767_225_600_000,
+  trust: '7 aabb',
+  ended: false,
   instances,
 });
 
