@@ -154,7 +154,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const { anchors, importer } = keys;
   const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log, registry });
   undo.defer(() => upstreams.close());
-  if (cluster === null) fleet.awaitHistory('the audit log was not read yet for SVIDs from before the start');
+  fleet.awaitHistory('the audit log was not read yet for SVIDs from before the start');
   const engine = new AuthorityEngine({
     store,
     keys: keys.issuers,
@@ -175,13 +175,11 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   undo.defer(() => engine.stop());
   await engine.start(signal);
   const recalling = new AbortController();
-  const recalled =
-    cluster === null
-      ? recallFleet(
-          { fleet, folder: fileAuditFolder(auditPath), ttlMs: config.svid.ttlMs, clock, log },
-          recalling.signal,
-        )
-      : Promise.resolve();
+  // In a cluster as well: an instance that was issued an SVID just before a crash may hold it, whatever it reported.
+  const recalled = recallFleet(
+    { fleet, folder: fileAuditFolder(auditPath), ttlMs: config.svid.ttlMs, clock, log },
+    recalling.signal,
+  );
   undo.defer(() => {
     recalling.abort();
     return recalled;

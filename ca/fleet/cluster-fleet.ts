@@ -42,10 +42,11 @@ export class ClusterFleet implements FleetView {
   }
 
   get unknown(): string {
-    const { pods, peers, trust } = this.#options;
+    const { local, pods, peers, trust } = this.#options;
     // Whoever it still gives the former bundle, or an SVID of the former issuer, has not reported that yet.
     const behind = peers.behind(trustMark(trust()));
     return [
+      ...(local.unknown === '' ? [] : [local.unknown]),
       ...(pods.complete ? [] : ['the pods of the cluster could not be read of late']),
       ...(peers.complete ? [] : ['the report of another replica could not be read of late']),
       ...(behind.length === 0 ? [] : [`not known to have the newest trust state: ${behind.join(', ')}`]),

@@ -170,6 +170,16 @@ describe('the fleet of a cluster', () => {
     assert.equal(fleet.complete, true);
   });
 
+  it('is not complete before the replica knows what it signed before a crash', async (t) => {
+    const cluster = new Cluster(t);
+    const { fleet, local } = cluster.replica('ca-0');
+    local.awaitHistory('the audit log was not read yet');
+    await cluster.clock.advance(20_000);
+    assert.equal(fleet.unknown, 'the audit log was not read yet');
+    local.remember([]);
+    assert.equal(fleet.complete, true);
+  });
+
   it('sees a pod that never reported as missing, and no more once it is gone', async (t) => {
     const cluster = new Cluster(t);
     await cluster.pod('cart-1');
