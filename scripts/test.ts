@@ -4,21 +4,28 @@
  * Tiers:
  * - fast: test/unit and test/conformance, in parallel, ends within 5 minutes on 2 cores;
  * - system: test/system, whole processes and real peers, one file at a time;
- * - cluster: test/cluster, on a real kube-apiserver and etcd, one file at a time;
+ * - cluster: test/cluster, on a real kube-apiserver and etcd, one file at a time, and beside them the one that waits most;
  * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers;
  * - model: test/model, every state of the model of a rotation, with `spin`.
  *
  * `cluster --bench` runs the benchmark on that API server instead: see test/bench/cluster-main.ts.
  *
- * Each prints node's closing counts. Exits with the runner's code; a tier without a file fails.
+ * Each prints node's closing counts; a tier of two lanes those of each lane, and then the sums. Exits with the runner's code;
+ * a tier without a file fails.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 
-const TIERS: Readonly<
-  Record<string, { readonly globs: readonly string[]; readonly options: readonly string[] }>
-> = {
+interface Tier {
+  readonly globs: readonly string[];
+  readonly options: readonly string[];
+  /** A file that mostly waits: it runs beside the others. */
+  readonly beside?: string;
+}
+
+const TIERS: Readonly<Record<string, Tier>> = {
   fast: {
     globs: ['test/architecture/*.test.ts', 'test/unit/**/*.test.ts'],
     options: ['--test-concurrency=2', '--test-timeout=120000'],
@@ -30,6 +37,7 @@ const TIERS: Readonly<
   cluster: {
     globs: ['test/cluster/**/*.test.ts'],
     options: ['--test-concurrency=1', '--test-timeout=600000'],
+    beside: 'test/cluster/identity-plane.test.ts',
   },
   fuzz: { globs: ['test/fuzz/**/*.test.ts'], options: ['--test-concurrency=2', '--test-timeout=900000'] },
   model: { globs: ['test/model/**/*.test.ts'], options: ['--test-concurrency=1', '--test-timeout=900000'] },
@@ -55,10 +63,42 @@ if (files.length === 0) {
   console.error(`error: tier ${name} has no test file`);
   process.exit(1);
 }
-// The spec reporter lists every test by name; its closing lines are the counts.
-const run = spawnSync(process.execPath, ['--test', '--test-reporter=spec', ...tier.options, ...files], {
-  cwd: root,
-  stdio: 'inherit',
-  env: { ...process.env, NODE_OPTIONS: '--disable-warning=ExperimentalWarning' },
-});
-process.exit(run.status ?? 1);
+
+/** Node's closing counts, in its order. */
+const COUNTS = ['tests', 'suites', 'pass', 'fail', 'cancelled', 'skipped', 'todo'];
+
+/** Runs files in one process; gives its code, and what it printed where that is kept back. */
+async function runLane(
+  lane: readonly string[],
+  isShown: boolean,
+): Promise<{ readonly code: number; readonly output: string }> {
+  // The spec reporter lists every test by name; its closing lines are the counts.
+  const args = ['--test', '--test-reporter=spec', ...(tier?.options ?? []), ...lane];
+  const child = spawn(process.execPath, args, {
+    cwd: root,
+    stdio: ['inherit', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_OPTIONS: '--disable-warning=ExperimentalWarning' },
+  });
+  let output = '';
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (text: string) => {
+    output += text;
+    if (isShown) process.stdout.write(text);
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code: code ?? 1, output };
+}
+
+const beside = files.filter((file) => file === tier.beside);
+const others = files.filter((file) => file !== tier.beside);
+if (beside.length === 0 || others.length === 0) process.exit((await runLane(files, true)).code);
+
+const [shown, kept] = await Promise.all([runLane(others, true), runLane(beside, false)]);
+console.log(`\nbeside these ran ${beside.join(', ')}:\n${kept.output}`);
+const sumOf = (name: string): number =>
+  [shown, kept].reduce(
+    (sum, { output }) => sum + Number(new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(output)?.[1] ?? 0),
+    0,
+  );
+console.log(`both together:\n${COUNTS.map((name) => `ℹ ${name} ${sumOf(name)}`).join('\n')}`);
+process.exit(Math.max(shown.code, kept.code));

@@ -12,7 +12,7 @@ import { until } from './identity-plane.ts';
 import { runKedge } from './kedge-process.ts';
 import type { KubernetesObject } from './kubernetes-api.ts';
 import { KubernetesCluster } from './kubernetes-cluster.ts';
-import { PodNode, type RunningPod } from './pod-node.ts';
+import { PodNode, podAddress, type RunningPod } from './pod-node.ts';
 import { type ServiceRoute, serviceNetwork } from './service-network.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
@@ -84,8 +84,10 @@ export class ClusterPlane {
     this.node = node;
   }
 
-  /** To a pod of the Service, as kube-proxy would lead it: each in turn, those that have ended left out. */
+  /** To a pod; or to one of the Service, as kube-proxy would lead it: each in turn, those that have ended left out. */
   route(clusterIp: string, port: number): { host: string; port: number } | null {
+    const host = podAddress(clusterIp);
+    if (host !== null) return { host, port };
     const target = this.#service?.ports.find((service) => service.port === port)?.targetPort;
     const ready = this.replicas.filter((pod) => !pod.container(CONTAINER).hasEnded);
     const pod = ready[this.#turn++ % Math.max(1, ready.length)];

@@ -3,7 +3,8 @@
  * containers in order, each when the startup probe of the one before has passed, and tells the API server how they are.
  *
  * What it has not is a network for each pod: pods share the machine's. Each has an address of loopback as its own, and
- * 0.0.0.0 in arguments and ConfigMaps is written as that. Names of services are in /etc/hosts.
+ * 0.0.0.0 in arguments and ConfigMaps is written as that. Names of services are in /etc/hosts. The API server, which
+ * proxies to no loopback, is told of 100.x.y.z in place of 127.x.y.z: see {@link podAddress}.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -42,6 +43,11 @@ interface PodSpec {
   readonly volumes?: readonly VolumeSpec[];
   readonly initContainers?: readonly Container[];
   readonly containers: readonly Container[];
+}
+
+/** The address of loopback behind one that the API server knows a pod by; null where it is none of a pod. */
+export function podAddress(address: string): string | null {
+  return address.startsWith('100.') ? address.replace('100.', '127.') : null;
 }
 
 /** Runs pods until the test ends. */
@@ -164,6 +170,11 @@ export class RunningPod {
     this.#spec = pod['spec'] as PodSpec;
   }
 
+  /** The address that the API server knows it by. */
+  get statusIp(): string {
+    return this.ip.replace('127.', '100.');
+  }
+
   /** All containers, in the order in which they start. */
   get specs(): readonly Container[] {
     return [...(this.#spec.initContainers ?? []), ...this.#spec.containers];
@@ -209,8 +220,8 @@ export class RunningPod {
       if (this.#options.images.has(image)) await this.startContainer(name);
     await cluster.setPodStatus(this.namespace, this.name, {
       phase: 'Running',
-      podIP: this.ip,
-      podIPs: [{ ip: this.ip }],
+      podIP: this.statusIp,
+      podIPs: [{ ip: this.statusIp }],
       conditions: [{ type: 'Ready', status: 'True' }],
     });
   }
