@@ -371,6 +371,9 @@ export const ERROR_TABLE = {
     'a manifest is written in a way that cannot be added to without a change elsewhere, such as by YAML anchors',
   ),
   // --- Kubernetes
+  kubernetes_credentials_unavailable: precondition(
+    'the credential plugin of the kubeconfig cannot be run, or handed out nothing that is of use',
+  ),
   kubernetes_unauthorized: precondition('the Kubernetes API server does not accept the credentials'),
   kubernetes_forbidden: precondition(
     'the credentials lack an RBAC rule; the hint is the rule that is missing',

@@ -77,6 +77,8 @@ export const LIMITS = {
   issuerKeysBytes: 256 * 1024,
   issuerKeys: 64,
   kubeconfigBytes: 1024 * 1024,
+  /** What a credential plugin of a kubeconfig prints. */
+  execCredentialBytes: 512 * 1024,
   /** One file of an upstream authority: certificates, or a private key. */
   upstreamFileBytes: 256 * 1024,
   passphraseFileBytes: 1024,

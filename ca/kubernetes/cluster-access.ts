@@ -1,5 +1,6 @@
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import type { Secret } from '../../pki/secret.ts';
+import type { ExecPlugin } from './exec-plugin.ts';
 
 /** Something that stands in a configuration, or in a file that may change while Kedge runs. */
 export type Source =
@@ -10,7 +11,9 @@ export type Source =
 export type Authentication =
   | { readonly kind: 'none' }
   | { readonly kind: 'token'; readonly token: Source }
-  | { readonly kind: 'clientCertificate'; readonly certificate: Source; readonly key: Source };
+  | { readonly kind: 'clientCertificate'; readonly certificate: Source; readonly key: Source }
+  /** A program hands out a token or a client certificate. */
+  | { readonly kind: 'exec'; readonly plugin: ExecPlugin };
 
 /** How to reach a cluster, and as whom. */
 export interface ClusterAccess {

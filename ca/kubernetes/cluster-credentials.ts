@@ -9,16 +9,22 @@ import { LIMITS } from '../../pki/limits.ts';
 import { decodePem } from '../../pki/pem.ts';
 import type { ApiCredentials, PresentedCredentials } from './api-connection.ts';
 import type { Authentication, ClusterAccess, Source } from './cluster-access.ts';
+import { execCredential, type RunProgram } from './exec-plugin.ts';
 
 /** What {@link ClusterCredentials} are made of. */
 export interface ClusterCredentialsOptions {
   readonly access: Pick<ClusterAccess, 'authentication' | 'certificateAuthority'>;
   readonly clock: Clock;
   readonly log: Log;
+  /** Runs credential plugins. Default: as processes. */
+  readonly runProgram?: RunProgram;
 }
 
 /** How old what was read from files may be, milliseconds. The kubelet renews a token when a fifth of its life is left. */
 const FILES_FRESH_MS = 10_000;
+
+/** A credential that a plugin handed out is replaced so long before it expires: requests are under way for a while. */
+const EXPIRY_MARGIN_MS = 5_000;
 
 const PEM_BYTES = 256 * 1024;
 
@@ -27,12 +33,15 @@ interface Material {
   readonly token: Uint8Array | undefined;
   /** What the secure context is made of: CA, certificate, key. */
   readonly tls: readonly (Uint8Array | undefined)[];
+  /** Until when it is good, milliseconds since the Unix epoch; null = it does not say. */
+  readonly expiresAtMs: number | null;
 }
 
 /**
  * The credentials of a {@link ClusterAccess}. Files are read again when what was read is 10 s old, and after the API
  * server did not accept it; the connections change over only when a CA, certificate or key did. Files that are
- * missing or make no sense for a while leave the last good ones in use.
+ * missing or make no sense for a while leave the last good ones in use. A credential plugin is asked again when what it
+ * handed out is about to expire, and after a refusal.
  */
 export class ClusterCredentials implements ApiCredentials {
   readonly #options: ClusterCredentialsOptions;
@@ -48,8 +57,7 @@ export class ClusterCredentials implements ApiCredentials {
   }
 
   present(): Promise<PresentedCredentials> | PresentedCredentials {
-    const isFresh = !this.#hasFiles || this.#options.clock.monotonic() - this.#readAtMs < FILES_FRESH_MS;
-    if (this.#current !== null && isFresh) return this.#current.presented;
+    if (this.#current !== null && this.#isFresh(this.#current.material)) return this.#current.presented;
     return (this.#reading ??= this.#read().finally(() => {
       this.#reading = null;
     }));
@@ -59,10 +67,18 @@ export class ClusterCredentials implements ApiCredentials {
     this.#readAtMs = Number.NEGATIVE_INFINITY;
   }
 
+  #isFresh({ expiresAtMs }: Material): boolean {
+    const { clock, access } = this.#options;
+    const isRecent = clock.monotonic() - this.#readAtMs < FILES_FRESH_MS;
+    if (access.authentication.kind !== 'exec') return !this.#hasFiles || isRecent;
+    if (expiresAtMs !== null && clock.now() + EXPIRY_MARGIN_MS >= expiresAtMs) return isRecent;
+    return this.#readAtMs !== Number.NEGATIVE_INFINITY;
+  }
+
   async #read(): Promise<PresentedCredentials> {
-    const { access, clock, log } = this.#options;
+    const { access, clock, log, runProgram } = this.#options;
     try {
-      const material = await readMaterial(access);
+      const material = await readMaterial(access, runProgram);
       const known = this.#current;
       const isSameTls =
         known !== null && known.material.tls.every((part, i) => isSame(part, material.tls[i]));
@@ -97,6 +113,7 @@ interface Parts {
 function partsOf(authentication: Authentication): Parts {
   switch (authentication.kind) {
     case 'none':
+    case 'exec':
       return {};
     case 'token':
       return { token: authentication.token };
@@ -108,7 +125,15 @@ function partsOf(authentication: Authentication): Parts {
   }
 }
 
-async function readMaterial(access: Access): Promise<Material> {
+async function readMaterial(access: Access, run: RunProgram | undefined): Promise<Material> {
+  if (access.authentication.kind === 'exec') {
+    const [authority, handedOut] = await Promise.all([
+      read(access.certificateAuthority, PEM_BYTES, 'the CA of the API server'),
+      execCredential(access.authentication.plugin, run),
+    ]);
+    const { token, certificate, key, expiresAtMs } = handedOut;
+    return { tls: [authority, certificate, key], token, expiresAtMs };
+  }
   const [authority, certificate, key, token] = sourcesOf(access);
   const [tls, tokenBytes] = await Promise.all([
     Promise.all([
@@ -118,7 +143,7 @@ async function readMaterial(access: Access): Promise<Material> {
     ]),
     read(token, LIMITS.tokenBytes, 'the token for the API server'),
   ]);
-  return { tls, token: tokenBytes };
+  return { tls, token: tokenBytes, expiresAtMs: null };
 }
 
 async function read(

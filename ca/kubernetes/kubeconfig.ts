@@ -1,100 +1,101 @@
-import { dirname, resolve } from 'node:path';
-import * as z from 'zod';
+import { delimiter, dirname, resolve } from 'node:path';
+import { errnoOf } from '../../host/errno.ts';
 import { readSmallFile } from '../../host/small-file.ts';
-import { KedgeError, quote } from '../../pki/kedge-error.ts';
+import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
 import { Secret } from '../../pki/secret.ts';
 import { readYaml } from '../yaml-document.ts';
 import { type Authentication, type ClusterAccess, parseServer, type Source } from './cluster-access.ts';
+import { type ExecPlugin, isExecApiVersion } from './exec-plugin.ts';
+import { type Cluster, type Exec, KUBECONFIG, type Kubeconfig, type User } from './kubeconfig-schema.ts';
+
+/** The extension of a cluster that is for its plugins. */
+const EXEC_EXTENSION = 'client.authentication.k8s.io/exec';
 
 /** The namespace of a context that names none. */
 const DEFAULT_NAMESPACE = 'default';
 
-const text = z.string().max(1_024).optional();
-const data = z
-  .string()
-  .max(256 * 1024)
-  .optional();
-
-/** What Kedge reads of a kubeconfig (`kind: Config`, version v1 of client-go's `clientcmd`); the rest is let pass. */
-const KUBECONFIG = z.object({
-  'current-context': text,
-  contexts: z
-    .array(z.object({ name: z.string(), context: z.object({ cluster: text, user: text, namespace: text }) }))
-    .nullish(),
-  clusters: z
-    .array(
-      z.object({
-        name: z.string(),
-        cluster: z.object({
-          server: text,
-          'tls-server-name': text,
-          'certificate-authority': text,
-          'certificate-authority-data': data,
-          'insecure-skip-tls-verify': z.boolean().optional(),
-          'proxy-url': text,
-        }),
-      }),
-    )
-    .nullish(),
-  users: z
-    .array(
-      z.object({
-        name: z.string(),
-        user: z
-          .object({
-            token: data,
-            tokenFile: text,
-            'client-certificate': text,
-            'client-certificate-data': data,
-            'client-key': text,
-            'client-key-data': data,
-            username: text,
-            exec: z.unknown().optional(),
-            'auth-provider': z.unknown().optional(),
-            as: text,
-          })
-          .nullish(),
-      }),
-    )
-    .nullish(),
-});
-
-type Kubeconfig = z.infer<typeof KUBECONFIG>;
-type Cluster = NonNullable<Kubeconfig['clusters']>[number]['cluster'];
-type User = NonNullable<NonNullable<Kubeconfig['users']>[number]['user']>;
-
-/**
- * The cluster that a kubeconfig gives for a context, `current-context` unless one is named. Relative paths start at the
- * file's folder. Throws `config_invalid` with file and key, and for what Kedge does not do: skipped TLS checks, a
- * proxy, passwords, plugins; `file_unreadable`, `message_too_large`.
- */
-export async function kubeconfigAccess(path: string, contextName?: string): Promise<ClusterAccess> {
-  const bytes = await readSmallFile(path, LIMITS.kubeconfigBytes, 'the kubeconfig');
-  return parseKubeconfig(Buffer.from(bytes).toString('utf8'), path, contextName);
+/** One kubeconfig: its text, and where it stands. */
+export interface KubeconfigFile {
+  readonly path: string;
+  readonly yaml: string;
 }
 
-/** The same from the text of a kubeconfig; `path` is where it stands. */
-export function parseKubeconfig(yaml: string, path: string, contextName?: string): ClusterAccess {
-  const config = readYaml(yaml, path, KUBECONFIG);
-  const chosen = contextName ?? config['current-context'] ?? '';
-  const context = named(config.contexts, chosen, 'context', path).context;
-  const { cluster } = named(config.clusters, context.cluster ?? '', 'cluster', path);
-  const user = (context.user ?? '') === '' ? {} : named(config.users, context.user ?? '', 'user', path).user;
-  const folder = dirname(resolve(path));
-  refuseUnsupported(cluster, user ?? {}, path);
-  if (cluster.server === undefined)
-    throw invalid(path, `cluster ${quote(context.cluster ?? '')} has no server`);
-  const source = sourceReader(folder, path);
+/**
+ * The cluster that kubeconfigs give for a context, `current-context` unless one is named. Of several files, those that
+ * are missing are passed over. Relative paths start at the folder of the file that they stand in. Throws `config_invalid`
+ * with file and key, and for what Kedge does not do: skipped TLS checks, a proxy, passwords; `file_unreadable`,
+ * `message_too_large`.
+ */
+export async function kubeconfigAccess(
+  paths: readonly string[],
+  contextName?: string,
+): Promise<ClusterAccess> {
+  const files: KubeconfigFile[] = [];
+  for (const path of paths) {
+    try {
+      const bytes = await readSmallFile(path, LIMITS.kubeconfigBytes, 'the kubeconfig');
+      files.push({ path, yaml: Buffer.from(bytes).toString('utf8') });
+    } catch (error) {
+      const isMissing = isKedgeError(error, 'file_unreadable') && errnoOf(error.cause) === 'ENOENT';
+      const isLastHope = files.length === 0 && path === paths.at(-1);
+      if (!isMissing || isLastHope) throw error;
+    }
+  }
+  return parseKubeconfigs(files, contextName);
+}
+
+/**
+ * The same from the texts of kubeconfigs. Of a name that stands in several the first one counts, whole, and the first
+ * `current-context` that is one; as in client-go.
+ * https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
+ */
+export function parseKubeconfigs(files: readonly KubeconfigFile[], contextName?: string): ClusterAccess {
+  const read = files.map(({ path, yaml }) => ({ path, config: readYaml(yaml, path, KUBECONFIG) }));
+  const all = <T extends object>(of: (config: Kubeconfig) => readonly T[] | null | undefined) =>
+    read.flatMap(({ path, config }) => (of(config) ?? []).map((one) => ({ ...one, path })));
+  const where = files.map(({ path }) => path).join(delimiter);
+  const current = read
+    .map(({ config }) => present(config['current-context']))
+    .find((one) => one !== undefined);
+
+  const { context, path } = named(
+    all((config) => config.contexts),
+    contextName ?? current ?? '',
+    'context',
+    where,
+  );
+  const found = named(
+    all((config) => config.clusters),
+    context.cluster ?? '',
+    'cluster',
+    where,
+  );
+  const holder =
+    present(context.user) === undefined
+      ? { user: {}, path }
+      : named(
+          all((config) => config.users),
+          context.user ?? '',
+          'user',
+          where,
+        );
+  const { cluster } = found;
+  const user = holder.user ?? {};
+  refuseUnsupported(cluster, found.path, user, holder.path);
+  if (cluster.server === undefined) {
+    throw invalid(found.path, `cluster ${quote(context.cluster ?? '')} has no server`);
+  }
+  const ofCluster = sourceReader(found.path);
   return {
-    server: parseServer(cluster.server, `${path}: server`),
+    server: parseServer(cluster.server, `${found.path}: server`),
     tlsServerName: present(cluster['tls-server-name']),
-    certificateAuthority: source(
+    certificateAuthority: ofCluster(
       cluster['certificate-authority-data'],
       cluster['certificate-authority'],
       'certificate-authority-data',
     ),
-    authentication: authenticationOf(user ?? {}, source, path),
+    authentication: authenticationOf(user, cluster, holder.path),
     namespace: present(context.namespace) ?? DEFAULT_NAMESPACE,
   };
 }
@@ -102,7 +103,8 @@ export function parseKubeconfig(yaml: string, path: string, contextName?: string
 type SourceReader = (base64: string | undefined, file: string | undefined, key: string) => Source | undefined;
 
 /** Inline data win over a file, as in client-go. */
-function sourceReader(folder: string, path: string): SourceReader {
+function sourceReader(path: string): SourceReader {
+  const folder = dirname(resolve(path));
   return (base64, file, key) => {
     if (present(base64) !== undefined) {
       const bytes = Buffer.from(base64 ?? '', 'base64');
@@ -113,8 +115,9 @@ function sourceReader(folder: string, path: string): SourceReader {
   };
 }
 
-/** A token wins over a client certificate, and a token file over a token, as in client-go. */
-function authenticationOf(user: User, source: SourceReader, path: string): Authentication {
+/** A token wins over a client certificate, a token file over a token, and each over a plugin, as in client-go. */
+function authenticationOf(user: User, cluster: Cluster, path: string): Authentication {
+  const source = sourceReader(path);
   const tokenFile = source(undefined, user.tokenFile, 'tokenFile');
   if (tokenFile !== undefined) return { kind: 'token', token: tokenFile };
   if (present(user.token) !== undefined) {
@@ -126,7 +129,11 @@ function authenticationOf(user: User, source: SourceReader, path: string): Authe
     'client-certificate-data',
   );
   const key = source(user['client-key-data'], user['client-key'], 'client-key-data');
-  if (certificate === undefined && key === undefined) return { kind: 'none' };
+  if (certificate === undefined && key === undefined) {
+    return user.exec === undefined || user.exec === null
+      ? { kind: 'none' }
+      : { kind: 'exec', plugin: pluginOf(user.exec, cluster, path) };
+  }
   if (certificate === undefined || key === undefined) {
     throw invalid(
       path,
@@ -136,18 +143,58 @@ function authenticationOf(user: User, source: SourceReader, path: string): Authe
   return { kind: 'clientCertificate', certificate, key };
 }
 
-function refuseUnsupported(cluster: Cluster, user: User, path: string): void {
-  if (cluster['insecure-skip-tls-verify'] === true) {
-    throw invalid(path, 'insecure-skip-tls-verify is on: whoever stands between would get the tokens', {
-      hint: 'give the CA by certificate-authority-data',
+/** A command with a slash in it starts at the kubeconfig's folder; a bare name is looked for in PATH, as in client-go. */
+function pluginOf(exec: Exec, cluster: Cluster, path: string): ExecPlugin {
+  const { apiVersion = '', command = '', args, env, installHint, provideClusterInfo, interactiveMode } = exec;
+  if (!isExecApiVersion(apiVersion)) {
+    throw invalid(path, `exec.apiVersion ${quote(apiVersion)} is not spoken here`, {
+      hint: 'use client.authentication.k8s.io/v1 or v1beta1; newer versions of the plugin speak them',
     });
   }
-  if (present(cluster['proxy-url']) !== undefined) throw invalid(path, 'proxy-url is not supported');
+  if (command === '') throw invalid(path, 'exec has no command');
+  if (interactiveMode === 'Always') {
+    throw invalid(path, 'exec.interactiveMode is Always, and nobody is asked anything here', {
+      hint: 'use a user whose plugin works without a terminal',
+    });
+  }
+  const hint = present(installHint);
+  return {
+    apiVersion,
+    command: /[/\\]/.test(command) ? resolve(dirname(resolve(path)), command) : command,
+    args: args ?? [],
+    environment: Object.fromEntries((env ?? []).map(({ name, value }) => [name, value])),
+    ...(hint === undefined ? {} : { installHint: hint }),
+    ...(provideClusterInfo === true ? { cluster: clusterInfo(cluster) } : {}),
+  };
+}
+
+/** `spec.cluster` of an ExecCredential. */
+function clusterInfo(cluster: Cluster): Readonly<Record<string, unknown>> {
+  const extension = (cluster.extensions ?? []).find(({ name }) => name === EXEC_EXTENSION)?.extension;
+  return {
+    server: cluster.server,
+    'tls-server-name': present(cluster['tls-server-name']),
+    'certificate-authority-data': present(cluster['certificate-authority-data']),
+    ...(extension === undefined ? {} : { config: extension }),
+  };
+}
+
+function refuseUnsupported(cluster: Cluster, clusterPath: string, user: User, path: string): void {
+  if (cluster['insecure-skip-tls-verify'] === true) {
+    throw invalid(
+      clusterPath,
+      'insecure-skip-tls-verify is on: whoever stands between would get the tokens',
+      {
+        hint: 'give the CA by certificate-authority-data',
+      },
+    );
+  }
+  if (present(cluster['proxy-url']) !== undefined) throw invalid(clusterPath, 'proxy-url is not supported');
   if (present(user.username) !== undefined) throw invalid(path, 'Kubernetes has no passwords since 1.19');
   if (present(user.as) !== undefined) throw invalid(path, 'impersonation (as) is not supported');
-  if (user.exec !== undefined || user['auth-provider'] !== undefined) {
-    throw invalid(path, 'the user takes its credentials from a plugin (exec, auth-provider)', {
-      hint: 'use a token, a token file or a client certificate; kubectl create token makes one',
+  if (user['auth-provider'] !== undefined && user['auth-provider'] !== null) {
+    throw invalid(path, 'auth-provider went out of Kubernetes with 1.26', {
+      hint: 'use a plugin (exec), a token, a token file or a client certificate',
     });
   }
 }

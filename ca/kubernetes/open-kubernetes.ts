@@ -1,5 +1,5 @@
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
 import type { Log } from '../../host/log.ts';
 import { ApiConnection } from './api-connection.ts';
@@ -44,15 +44,23 @@ export async function openKubernetes(options: OpenKubernetesOptions): Promise<Ku
 }
 
 async function findAccess({ settings, environment }: OpenKubernetesOptions): Promise<ClusterAccess> {
-  const fromEnvironment = environment['KUBECONFIG'];
-  const isNamed = settings.kubeconfig !== null || settings.context !== null;
-  if (!isNamed && isInCluster(environment)) return inClusterAccess(environment);
-  const path =
-    settings.kubeconfig ??
-    (fromEnvironment === undefined || fromEnvironment === ''
-      ? join(environment['HOME'] ?? homedir(), '.kube', 'config')
-      : fromEnvironment);
+  const { kubeconfig, context } = settings;
+  if (kubeconfig === null && context === null && isInCluster(environment)) {
+    return inClusterAccess(environment);
+  }
   // Its schema and YAML are some 50 ms that a pod need not pay.
   const { kubeconfigAccess } = await import('./kubeconfig.ts');
-  return kubeconfigAccess(path, settings.context ?? undefined);
+  return kubeconfigAccess(kubeconfigPaths(kubeconfig, environment), context ?? undefined);
+}
+
+/** One path, or those of KUBECONFIG, which is a list; the one of the home folder where nothing is named. */
+function kubeconfigPaths(
+  named: string | null,
+  environment: OpenKubernetesOptions['environment'],
+): readonly string[] {
+  const list = environment['KUBECONFIG'] ?? '';
+  // The command line gives the environment's value as that of its option.
+  if (named !== null && named !== list) return [named];
+  const paths = list.split(delimiter).filter((path) => path !== '');
+  return paths.length > 0 ? paths : [join(environment['HOME'] ?? homedir(), '.kube', 'config')];
 }

@@ -87,6 +87,68 @@ describe('ClusterCredentials', () => {
     });
   }
 
+  describe('of a plugin', () => {
+    const plugin = { apiVersion: 'client.authentication.k8s.io/v1', command: 'p', args: [], environment: {} };
+    /** A plugin that hands out `token-1`, `token-2`, ..., each for a minute; it fails while `broken`. */
+    function handingOut(lifetimeMs: number | null) {
+      const clock = new ManualClock();
+      const state = { runs: 0, broken: false };
+      const runProgram = async (): Promise<string> => {
+        if (state.broken) throw new Error('broken');
+        state.runs += 1;
+        const expirationTimestamp =
+          lifetimeMs === null ? undefined : new Date(clock.now() + lifetimeMs).toISOString();
+        return JSON.stringify({
+          apiVersion: plugin.apiVersion,
+          kind: 'ExecCredential',
+          status: { token: `token-${state.runs}`, expirationTimestamp },
+        });
+      };
+      const all = new ClusterCredentials({
+        access: { authentication: { kind: 'exec', plugin }, certificateAuthority: undefined },
+        clock,
+        log: silentLog,
+        runProgram,
+      });
+      const authorization = async () => (await all.present()).authorization;
+      return { clock, state, all, authorization };
+    }
+
+    it('are asked for again when they are about to expire, once for all', async () => {
+      const { clock, state, all, authorization } = handingOut(60_000);
+      assert.equal(await authorization(), 'Bearer token-1');
+      await clock.advance(54_999);
+      assert.equal(await authorization(), 'Bearer token-1');
+      await clock.advance(1);
+      await Promise.all(Array.from({ length: 10 }, async () => all.present()));
+      assert.equal(await authorization(), 'Bearer token-2');
+      assert.equal(state.runs, 2);
+    });
+
+    it('that do not expire are good until the API server refuses them', async () => {
+      const { clock, all, authorization } = handingOut(null);
+      await authorization();
+      await clock.advance(86_400_000);
+      assert.equal(await authorization(), 'Bearer token-1');
+      all.refused();
+      assert.equal(await authorization(), 'Bearer token-2');
+      assert.equal(await authorization(), 'Bearer token-2');
+    });
+
+    it('stay in use while the plugin fails, which is asked again every 10 s', async () => {
+      const { clock, state, authorization } = handingOut(60_000);
+      await authorization();
+      state.broken = true;
+      await clock.advance(60_000);
+      assert.equal(await authorization(), 'Bearer token-1');
+      state.broken = false;
+      await clock.advance(9_999);
+      assert.equal(await authorization(), 'Bearer token-1');
+      await clock.advance(1);
+      assert.equal(await authorization(), 'Bearer token-2');
+    });
+  });
+
   async function assertRefused(all: ClusterCredentials): Promise<Error> {
     const error: unknown = await Promise.resolve()
       .then(() => all.present())

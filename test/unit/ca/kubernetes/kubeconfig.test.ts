@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { parseKubeconfig } from '../../../../ca/kubernetes/kubeconfig.ts';
-import { expectCode } from '../../../support/expect-code.ts';
+import { kubeconfigAccess, parseKubeconfigs } from '../../../../ca/kubernetes/kubeconfig.ts';
+import { expectCode, expectRejection } from '../../../support/expect-code.ts';
+import { temporaryFolder } from '../../../support/temporary-folder.ts';
 
 interface Parts {
   readonly cluster?: object;
@@ -27,9 +30,19 @@ const kubeconfig = ({ cluster, user, context, more }: Parts = {}): string =>
     users: [{ name: 'u', user: { token: 'abc', ...user } }],
     ...more,
   });
+const EXEC_V1 = 'client.authentication.k8s.io/v1';
+const execConfig = (exec: object, cluster: object = {}): string =>
+  kubeconfig({ user: { token: '', exec: { apiVersion: EXEC_V1, command: 'aws', ...exec } }, cluster });
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
-describe('parseKubeconfig', () => {
+const parseKubeconfig = (yaml: string, path: string, context?: string) =>
+  parseKubeconfigs([{ path, yaml }], context);
+const tokenOf = ({ authentication }: ReturnType<typeof parseKubeconfigs>): string => {
+  assert.ok(authentication.kind === 'token' && authentication.token.kind === 'inline');
+  return Buffer.from(authentication.token.bytes.expose()).toString();
+};
+
+describe('parseKubeconfigs', () => {
   it('reads the current context', () => {
     const access = parseKubeconfig(kubeconfig(), '/home/me/.kube/config');
     assert.equal(access.server.href, 'https://10.0.0.1:6443/');
@@ -68,6 +81,110 @@ describe('parseKubeconfig', () => {
     assert.ok(authentication.kind === 'clientCertificate');
     assert.equal(authentication.certificate.kind, 'inline');
     assert.deepEqual(authentication.key, { kind: 'file', path: '/k/key.pem' });
+  });
+
+  it('reads a plugin, with what it is told of the cluster only where it asks for that', () => {
+    const cluster = {
+      'certificate-authority-data': base64('CA'),
+      extensions: [{ name: 'client.authentication.k8s.io/exec', extension: { audience: 'x' } }],
+    };
+    const args = ['eks', 'get-token'];
+    const env = [{ name: 'AWS_PROFILE', value: 'prod' }];
+    const plain = parseKubeconfig(execConfig({ args, env, installHint: 'get it' }, cluster), '/k/config');
+    assert.deepEqual(plain.authentication, {
+      kind: 'exec',
+      plugin: {
+        apiVersion: EXEC_V1,
+        command: 'aws',
+        args,
+        environment: { AWS_PROFILE: 'prod' },
+        installHint: 'get it',
+      },
+    });
+    const { authentication } = parseKubeconfig(
+      execConfig({ provideClusterInfo: true }, cluster),
+      '/k/config',
+    );
+    assert.ok(authentication.kind === 'exec');
+    assert.deepEqual(authentication.plugin.cluster, {
+      server: 'https://10.0.0.1:6443',
+      'tls-server-name': undefined,
+      'certificate-authority-data': base64('CA'),
+      config: { audience: 'x' },
+    });
+  });
+
+  it('looks for a plugin in PATH, and beside the kubeconfig where its name has a slash', () => {
+    for (const [command, want] of [
+      ['gke-gcloud-auth-plugin', 'gke-gcloud-auth-plugin'],
+      ['./bin/plugin', '/home/me/.kube/bin/plugin'],
+      ['/usr/bin/plugin', '/usr/bin/plugin'],
+    ] as const) {
+      const { authentication } = parseKubeconfig(execConfig({ command }), '/home/me/.kube/config');
+      assert.equal(authentication.kind === 'exec' && authentication.plugin.command, want);
+    }
+  });
+
+  it('takes a token of the user before its plugin', () => {
+    const user = { token: 'abc', exec: { apiVersion: EXEC_V1, command: 'aws' } };
+    assert.equal(tokenOf(parseKubeconfig(kubeconfig({ user }), 'config')), 'abc');
+  });
+
+  describe('of several files', () => {
+    const first = {
+      path: '/a/config',
+      yaml: JSON.stringify({
+        contexts: [{ name: 'main', context: { cluster: 'c', user: 'u' } }],
+        users: [{ name: 'u', user: { token: 'first' } }],
+      }),
+    };
+    const second = {
+      path: '/b/config',
+      yaml: kubeconfig({ cluster: { 'certificate-authority': 'ca.crt' } }),
+    };
+
+    it('takes the first entry of a name, whole, and what the first has not from the next', () => {
+      const access = parseKubeconfigs([first, second]);
+      assert.equal(tokenOf(access), 'first');
+      assert.equal(access.server.href, 'https://10.0.0.1:6443/');
+      assert.equal(tokenOf(parseKubeconfigs([second, first])), 'abc');
+    });
+
+    it('takes the first current-context that is one', () => {
+      const empty = { path: '/0/config', yaml: '{ "current-context": "" }' };
+      const other = { path: '/1/config', yaml: '{ "current-context": "other" }' };
+      assert.equal(parseKubeconfigs([empty, other, second]).namespace, 'elsewhere');
+      assert.equal(parseKubeconfigs([second, other]).namespace, 'default');
+    });
+
+    it('starts a relative path at the folder of the file that it stands in', () => {
+      assert.deepEqual(parseKubeconfigs([first, second]).certificateAuthority, {
+        kind: 'file',
+        path: '/b/ca.crt',
+      });
+    });
+
+    it('names the file in which something is wrong', () => {
+      const bad = { path: '/z/config', yaml: '{"contexts":"main"}' };
+      assert.match(
+        expectCode('config_invalid', () => parseKubeconfigs([first, bad])).message,
+        /^\/z\/config/,
+      );
+    });
+
+    it('passes over those that are missing, but not if all are, nor one that cannot be read', async (t) => {
+      const folder = temporaryFolder(t);
+      const [there, missing] = [join(folder, 'config'), join(folder, 'missing')];
+      writeFileSync(there, second.yaml);
+      for (const paths of [
+        [missing, there],
+        [there, missing],
+      ])
+        assert.equal(tokenOf(await kubeconfigAccess(paths)), 'abc');
+      const error = await expectRejection('file_unreadable', kubeconfigAccess([missing]));
+      assert.match(error.message, /missing/);
+      await expectRejection('file_unreadable', kubeconfigAccess([folder, there]));
+    });
   });
 
   const REFUSED: readonly {
@@ -116,7 +233,22 @@ describe('parseKubeconfig', () => {
       text: kubeconfig({ user: { username: 'root', password: 'x' } }),
       says: /no passwords/,
     },
-    { name: 'a plugin', text: kubeconfig({ user: { exec: { command: 'aws' } } }), says: /plugin/ },
+    {
+      name: 'a plugin of another API',
+      text: execConfig({ apiVersion: 'client.authentication.k8s.io/v1alpha1' }),
+      says: /exec\.apiVersion/,
+    },
+    { name: 'a plugin without a command', text: execConfig({ command: '' }), says: /no command/ },
+    {
+      name: 'a plugin that must ask somebody',
+      text: execConfig({ interactiveMode: 'Always' }),
+      says: /interactiveMode is Always/,
+    },
+    {
+      name: 'what Kubernetes had before plugins',
+      text: kubeconfig({ user: { 'auth-provider': { name: 'gcp' } } }),
+      says: /auth-provider/,
+    },
     { name: 'impersonation', text: kubeconfig({ user: { as: 'root' } }), says: /impersonation/ },
     {
       name: 'a certificate without a key',
