@@ -3,8 +3,8 @@
  *
  * Tiers:
  * - fast: test/unit and test/conformance, in parallel, ends within 5 minutes on 2 cores;
- * - system: test/system, whole processes and real peers, one file at a time;
- * - cluster: test/cluster, on a real kube-apiserver and etcd, one file at a time, and beside them the one that waits most;
+ * - system: test/system, whole processes and real peers, one file at a time, and beside them the one that waits most;
+ * - cluster: test/cluster, on a real kube-apiserver and etcd, in the same way;
  * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers;
  * - model: test/model, every state of the model of a rotation, with `spin`.
  *
@@ -33,6 +33,7 @@ const TIERS: Readonly<Record<string, Tier>> = {
   system: {
     globs: ['test/system/**/*.test.ts'],
     options: ['--test-concurrency=1', '--test-timeout=1200000'],
+    beside: 'test/system/demo.test.ts',
   },
   cluster: {
     globs: ['test/cluster/**/*.test.ts'],
