@@ -1,5 +1,6 @@
 import { backoffMs, type BackoffOptions } from '../host/backoff.ts';
 import type { Clock } from '../host/clock.ts';
+import { isoTime } from '../host/iso-time.ts';
 import { errorFields, type Log } from '../host/log.ts';
 import type { Random } from '../host/random.ts';
 import { Wakeup } from '../host/wakeup.ts';
@@ -214,8 +215,8 @@ export class Agent {
       from,
       spiffeId: svid.spiffeId.toString(),
       serial: Buffer.from(svid.serialNumber).toString('hex'),
-      notAfter: new Date(svid.notAfterMs).toISOString(),
-      renewAt: new Date(renewal.at.wallMs).toISOString(),
+      notAfter: isoTime(svid.notAfterMs),
+      renewAt: isoTime(renewal.at.wallMs),
       sequence: bundle.sequence,
       clockSkewMs,
     });

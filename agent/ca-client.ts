@@ -1,4 +1,4 @@
-import { createSecureContext } from 'node:tls';
+import { createSecureContext, setDefaultCACertificates } from 'node:tls';
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { Clock } from '../host/clock.ts';
 import { errorOfGrpc } from '../host/grpc-errors.ts';
@@ -172,28 +172,25 @@ export class CaClient implements TrustKeeper {
 
   #makeConnection(authorities: readonly Uint8Array[]): Connection {
     const { address, trustDomain, clock } = this.#options;
+    const ca = authorities.map((der) => encodePem('CERTIFICATE', der));
+    // Node reads its public roots for any context, whatever that trusts, unless something is in their place: 2 MB.
+    if (ca.length > 0) setDefaultCACertificates(ca);
     const connection: Connection = {
       authorities,
       refusal: null,
       client: new Client(
         `dns:///${address}`,
-        credentials.createFromSecureContext(
-          createSecureContext({
-            ca: authorities.map((der) => encodePem('CERTIFICATE', der)),
-            minVersion: 'TLSv1.3',
+        credentials.createFromSecureContext(createSecureContext({ ca, minVersion: 'TLSv1.3' }), {
+          checkServerIdentity: caIdentityCheck({
+            trustDomain,
+            authorities,
+            crls: () => this.#crls,
+            now: () => clock.now(),
+            onRefusal: (error) => {
+              connection.refusal = error;
+            },
           }),
-          {
-            checkServerIdentity: caIdentityCheck({
-              trustDomain,
-              authorities,
-              crls: () => this.#crls,
-              now: () => clock.now(),
-              onRefusal: (error) => {
-                connection.refusal = error;
-              },
-            }),
-          },
-        ),
+        }),
         {
           ...KEEPALIVE,
           'grpc.max_receive_message_length': LIMITS.caMessageBytes,

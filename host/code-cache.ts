@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, type Stats } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import { Script } from 'node:vm';
 
@@ -48,7 +48,7 @@ export interface CompileProgramOptions {
 
 /** Compiles a program, by its code cache where that is of use. Throws what reading or compiling the text throws. */
 export function compileProgram({ file, cacheFile, uid }: CompileProgramOptions): CompiledProgram {
-  const text = readFileSync(file);
+  const text = readText(file);
   const found = uid === undefined ? 'absent' : readTrusted(cacheFile, uid);
   const data = typeof found === 'string' ? found : openCodeCache(text, found);
   const cachedData = typeof data === 'string' ? undefined : data;
@@ -92,12 +92,37 @@ function readTrusted(path: string, uid: number): Buffer | 'absent' | 'not_truste
     const file = fstatSync(fd);
     if (!file.isFile() || !isOnlyOf(file, uid) || !isOnlyOf(lstatSync(dirname(path)), uid))
       return 'not_trusted';
-    return file.size > MAX_BYTES ? 'not_trusted' : readFileSync(fd);
+    return file.size > MAX_BYTES ? 'not_trusted' : readOutsideOfHeap(fd, file.size);
   } catch {
     return 'absent';
   } finally {
     closeSync(fd);
   }
+}
+
+function readText(path: string): Buffer {
+  const fd = openSync(path, constants.O_RDONLY);
+  try {
+    return readOutsideOfHeap(fd, fstatSync(fd).size);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The first `size` bytes of a file, in pages of their own: V8 maps what may be resized. The buffers of `readFile` come
+ * from malloc(3), and glibc, once a block of megabytes was freed, keeps that much of free memory at the end of its heap
+ * for good (mallopt(3), M_MMAP_THRESHOLD): a megabyte of the agent's.
+ */
+function readOutsideOfHeap(fd: number, size: number): Buffer {
+  const bytes = Buffer.from(new ArrayBuffer(size, { maxByteLength: Math.max(size, 1) }));
+  let at = 0;
+  while (at < size) {
+    const read = readSync(fd, bytes, at, size - at, at);
+    if (read === 0) break;
+    at += read;
+  }
+  return bytes.subarray(0, at);
 }
 
 function isOnlyOf({ uid: owner, mode }: Stats, uid: number): boolean {

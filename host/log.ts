@@ -1,4 +1,5 @@
 import { isKedgeError } from '../pki/kedge-error.ts';
+import { isoTime } from './iso-time.ts';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -35,7 +36,7 @@ export function jsonLog(options: JsonLogOptions): Log {
     (level: LogLevel) =>
     (event: string, fields: LogFields = {}): void => {
       if (LOG_LEVELS.indexOf(level) < threshold) return;
-      const line = { time: new Date(options.now()).toISOString(), level, event, ...fields };
+      const line = { time: isoTime(options.now()), level, event, ...fields };
       options.write(`${JSON.stringify(line, printable)}\n`);
     };
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };

@@ -13,7 +13,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { build, type BuildOptions } from 'esbuild';
-import { apart, builtinsLate, type PartApart, unreachable } from './bundle-plugins.ts';
+import { AGENT_NODE_OPTIONS } from '../host/node-options.ts';
+import { apart, builtinsLate, noUnreadTimes, type PartApart, unreachable } from './bundle-plugins.ts';
 import { noticesComment, noticesOf, noticesText, type PackageNotice } from './license-notices.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -28,7 +29,10 @@ const VERSION_CHECK = `if (Number(process.versions.node.split('.')[0]) < ${NODE_
   process.stderr.write('error: kedge needs Node ${NODE_MAJOR} or newer, this is Node ' + process.versions.node + '\\n');
   process.exit(2);
 }`;
-const SHEBANG = '#!/usr/bin/env node';
+/** The first line of a program that is run by its name. */
+function shebangOf(nodeOptions: readonly string[]): string {
+  return nodeOptions.length === 0 ? '#!/usr/bin/env node' : `#!/usr/bin/env -S node ${nodeOptions.join(' ')}`;
+}
 
 const COMMON = {
   absWorkingDir: ROOT,
@@ -50,7 +54,6 @@ const COMMON = {
 const LAUNCHER = {
   format: 'esm',
   target: 'node18',
-  banner: { js: `${SHEBANG}\n${VERSION_CHECK}` },
   plugins: [builtinsLate],
 } as const satisfies BuildOptions;
 
@@ -72,18 +75,20 @@ interface Program {
   readonly name: string;
   readonly entry: string;
   readonly parts: readonly PartApart[];
+  readonly nodeOptions: readonly string[];
 }
 
 const PROGRAMS: readonly Program[] = [
-  { name: 'kedge', entry: 'cli/main.ts', parts: [X509_LIBRARY, VAULT_LIBRARY] },
-  { name: 'kedge-agent', entry: 'cli/agent-main.ts', parts: [] },
+  { name: 'kedge', entry: 'cli/main.ts', parts: [X509_LIBRARY, VAULT_LIBRARY], nodeOptions: [] },
+  { name: 'kedge-agent', entry: 'cli/agent-main.ts', parts: [], nodeOptions: AGENT_NODE_OPTIONS },
 ];
 
 /** A launcher, its program, and the parts that the program loads when they are used. */
-async function buildProgram(out: string, { name, entry, parts }: Program): Promise<void> {
+async function buildProgram(out: string, { name, entry, parts, nodeOptions }: Program): Promise<void> {
   const notices = [
     ...(await bundle(out, {
       ...LAUNCHER,
+      banner: { js: `${shebangOf(nodeOptions)}\n${VERSION_CHECK}` },
       stdin: { contents: launcherOf(name), resolveDir: ROOT, sourcefile: `${name}.ts`, loader: 'ts' },
       outfile: join(DIST, `${name}.mjs`),
     })),
@@ -91,7 +96,7 @@ async function buildProgram(out: string, { name, entry, parts }: Program): Promi
       ...PROGRAM,
       entryPoints: [entry],
       outfile: join(DIST, name, 'program.cjs'),
-      plugins: [...parts.map((part) => apart(part, ROOT)), builtinsLate, unreachable],
+      plugins: [...parts.map((part) => apart(part, ROOT)), builtinsLate, unreachable, noUnreadTimes],
     })),
   ];
   for (const part of parts) {

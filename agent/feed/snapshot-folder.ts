@@ -14,6 +14,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../host/errno.ts';
+import { isoTime } from '../../host/iso-time.ts';
 import { readSmallFile } from '../../host/small-file.ts';
 import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
 import { makeFolder } from '../folder.ts';
@@ -269,5 +270,5 @@ async function syncFolder(path: string): Promise<void> {
 
 /** `2026_01_31_12_00_00`, UTC. */
 function timestamp(nowMs: number): string {
-  return new Date(nowMs).toISOString().slice(0, 19).replace(/[-:T]/g, '_');
+  return isoTime(nowMs).slice(0, 19).replace(/[-:T]/g, '_');
 }

@@ -1,3 +1,5 @@
+import { AGENT_NODE_OPTIONS } from '../../host/node-options.ts';
+
 /** How the agent goes into a pod. */
 export const SIDECAR_MODES = ['native', 'container'] as const;
 
@@ -58,6 +60,7 @@ export const SYSTEM_NAMESPACES: readonly string[] = ['kube-system', 'kube-public
 /** The agent's program in Kedge's image, which has no shell: `deploy/Dockerfile` puts it there. */
 export const AGENT_PROGRAM: readonly string[] = [
   '/usr/local/bin/node',
+  ...AGENT_NODE_OPTIONS,
   '/usr/local/lib/kedge/kedge-agent.mjs',
 ];
 

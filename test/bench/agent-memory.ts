@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { AGENT_NODE_OPTIONS } from '../../host/node-options.ts';
 import { IdentityPlane, until } from '../support/identity-plane.ts';
 import { SdsClient } from '../support/sds-client.ts';
 import { WorkloadClient } from '../support/workload-client.ts';
@@ -183,6 +184,8 @@ async function withAgent<T>(
   const agent = spawn(
     process.execPath,
     [
+      // As pods run it.
+      ...AGENT_NODE_OPTIONS,
       ...[join(ROOT, 'dist/kedge-agent.mjs'), 'agent', '--log-level', 'error'],
       ...['--ca-address', `127.0.0.1:${plane.grpcPort}`, '--trust-domain', 'example.org'],
       ...['--token-file', token, '--bootstrap-bundle', plane.bootstrapBundle],

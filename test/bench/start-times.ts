@@ -4,6 +4,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { AGENT_NODE_OPTIONS } from '../../host/node-options.ts';
 import { fileAuditFolder } from '../../ca/issue/audit-folder.ts';
 import { AuditLog } from '../../ca/issue/audit-log.ts';
 import { issuedEntry } from '../../ca/issue/audit-record.ts';
@@ -41,6 +42,8 @@ export async function startTimes(folder: string, rounds: number): Promise<Measur
     const agent = spawn(
       process.execPath,
       [
+        // As pods run it.
+        ...AGENT_NODE_OPTIONS,
         ...[
           AGENT_BUNDLE,
           'agent',

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { AGENT_NODE_OPTIONS } from '../../host/node-options.ts';
 import { AGENT_COMMANDS } from '../../cli/agent-command-table.ts';
 import { COMMANDS } from '../../cli/command-table.ts';
 import { compileProgram } from '../../host/code-cache.ts';
@@ -83,6 +84,12 @@ describe('the bundles of npm run build', () => {
         file,
       );
     }
+  });
+
+  it('begin with what Node is told before them, as pods tell it', () => {
+    const firstLine = (name: string): string => readFileSync(join(first, name), 'utf8').split('\n')[0] ?? '';
+    assert.equal(firstLine('kedge.mjs'), '#!/usr/bin/env node');
+    assert.equal(firstLine('kedge-agent.mjs'), `#!/usr/bin/env -S node ${AGENT_NODE_OPTIONS.join(' ')}`);
   });
 
   it('come with code caches that the Node which built them takes', () => {

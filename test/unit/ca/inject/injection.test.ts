@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { applyEdits } from '../../../../ca/inject/edit.ts';
 import { type InjectionContext, injectPod } from '../../../../ca/inject/injection.ts';
+import { AGENT_PROGRAM } from '../../../../ca/inject/injection-settings.ts';
 import { type Json, type JsonMap, member } from '../../../../ca/inject/json.ts';
 import type { ErrorCode } from '../../../../pki/error-table.ts';
 import { expectCode } from '../../../support/expect-code.ts';
@@ -296,7 +297,7 @@ describe('a pod that cannot have an agent', () => {
     const host = patched(podWith({ 'http-port': 'disabled' }, { hostNetwork: true }));
     const agent = at(host, 'spec', 'initContainers', 0);
     assert.equal(member(agent, 'ports'), undefined);
-    assert.equal(at(agent, 'startupProbe', 'exec', 'command', 3), 'healthcheck');
+    assert.equal(at(agent, 'startupProbe', 'exec', 'command', AGENT_PROGRAM.length + 1), 'healthcheck');
     const job = podWith({ sidecar: 'container' }, { restartPolicy: 'Never' });
     assert.equal(at(patched(job, OLD_CLUSTER), 'spec', 'containers', 0, 'name'), 'kedge-agent');
   });
