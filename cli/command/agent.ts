@@ -41,8 +41,8 @@ export const agentCommand: Command = {
     using drain = drainSignal();
     const { startAgent } = await loading;
     const agent = await startAgent({ config, clock, random, log });
-    const { interpretOnly, trimHeapAtRest } = await import('../../host/heap-trim.ts');
-    interpretOnly();
+    const { spareMemory, trimHeapAtRest } = await import('../../host/heap-trim.ts');
+    spareMemory();
     void trimHeapAtRest(clock, drain.signal);
     await aborted(drain.signal);
     log.info('agent.draining', { signal: drain.signal.reason });
