@@ -13,7 +13,7 @@ import type { TrustKeeper } from './ca-trust.ts';
 import { CacheKeeper } from './cache-keeper.ts';
 import type { CanaryRunner } from './canary-runner.ts';
 import { after, instantOf, msUntil, sleepUntilDeadline } from './deadline.ts';
-import { type FeedStatus, oldestInPlace } from './evidence.ts';
+import { type FeedStatus, firstEmptyFeed, oldestInPlace } from './evidence.ts';
 import { type FailedAttempt, failedAttempt } from './failed-attempt.ts';
 import type { Feed } from './feed/feed.ts';
 import type { IdentityCache } from './identity-cache.ts';
@@ -116,6 +116,14 @@ export class Agent {
   /** Why the newest attempt to get an SVID failed; null = it did not. */
   get failure(): FailedAttempt | null {
     return this.#failure;
+  }
+
+  /** Why a proxy that starts now may find nothing; null = each feed has an identity for it. */
+  get unready(): string | null {
+    const { phase } = this.#state;
+    if (phase !== 'serving') return `the agent is ${phase}`;
+    const empty = firstEmptyFeed(this.feeds);
+    return empty === undefined ? null : `the feed ${empty.name} has nothing yet`;
   }
 
   /** What each feed serves and each of its consumers holds. */

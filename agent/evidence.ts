@@ -104,3 +104,13 @@ export function oldestInPlace(feeds: readonly FeedStatus[]): IdentitySnapshot | 
   }
   return oldest;
 }
+
+/**
+ * The first of the feeds that has nothing for its consumers yet; undefined = each has. Whether a consumer has taken it is
+ * another question: a hook may fail, and a HAProxy be away, for as long as the proxy waits for the agent to be ready.
+ */
+export function firstEmptyFeed(feeds: readonly FeedStatus[]): FeedStatus | undefined {
+  return feeds.find(
+    ({ inPlace, consumers }) => inPlace === null && !consumers.some(({ delivered }) => delivered !== null),
+  );
+}

@@ -222,10 +222,7 @@ async function listenHttp(
   const endpoint = new HttpEndpoint({
     clock,
     metrics: () => registry.render(),
-    readiness: () => ({
-      ready: agent.state.phase === 'serving',
-      reason: `the agent is ${agent.state.phase}`,
-    }),
+    readiness: () => ({ ready: agent.unready === null, reason: agent.unready ?? 'ready' }),
     documents: new Map([['/identity', () => identityDocument(agent.state, config.trustDomain)]]),
   });
   const port = await endpoint.listen(

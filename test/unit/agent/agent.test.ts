@@ -5,7 +5,7 @@ import { agentMetrics } from '../../../agent/agent-metrics.ts';
 import { instantOf } from '../../../agent/deadline.ts';
 import type { IdentitySource, IssuedIdentity } from '../../../agent/identity-source.ts';
 import { drawRenewal, expiryOf } from '../../../agent/renewal.ts';
-import type { BundleSnapshot } from '../../../agent/snapshot.ts';
+import { type BundleSnapshot, heldSnapshot } from '../../../agent/snapshot.ts';
 import { type Log, silentLog } from '../../../host/log.ts';
 import { MetricsRegistry } from '../../../host/metrics.ts';
 import { Wakeup } from '../../../host/wakeup.ts';
@@ -184,6 +184,33 @@ describe('the agent', () => {
         );
       },
       { feeds: [feed, broken, slow] },
+    );
+  });
+
+  it('is ready once each feed has something for its consumers, whether they take it or not', async () => {
+    const gate = Promise.withResolvers<void>();
+    feed.onPublish = () => gate.promise;
+    const refused = new FakeFeed();
+    refused.onPublish = (snapshot) => {
+      const delivered = heldSnapshot(snapshot);
+      refused.consumerList = [
+        { name: 'hook', best: 'loaded', delivered, loaded: null, errorCode: 'hook_failed' },
+      ];
+      return Promise.reject(new KedgeError('hook_failed', 'the hook failed'));
+    };
+    await withAgent(
+      async () => {
+        await settle();
+        assert.equal(phase(), 'serving');
+        assert.equal(agent.unready, `the feed ${feed.name} has nothing yet`);
+        gate.resolve();
+        await settle();
+        assert.equal(agent.unready, null);
+        source.failure = new KedgeError('ca_unreachable', 'away');
+        await runFor(HOUR_MS);
+        assert.equal(agent.unready, 'the agent is expired');
+      },
+      { feeds: [feed, refused] },
     );
   });
 
