@@ -42,6 +42,20 @@ describe('deploy/prometheus-alerts.yaml', () => {
     }
   });
 
+  it('has alerts for what keeps new pods from their identity in a cluster', () => {
+    const text = rules.map(({ expr }) => expr).join('\n');
+    for (const part of [
+      'kedge_attestation_available',
+      'kedge_webhook_configuration_current',
+      'kedge_webhook_certificate_expiry_timestamp_seconds',
+      'kedge_webhook_admissions_total',
+      'kedge_fleet_complete',
+      'kedge_trust_bundle_namespaces',
+    ]) {
+      assert.ok(text.includes(part), part);
+    }
+  });
+
   for (const { alert, expr, labels, annotations } of rules) {
     it(`${alert} asks for metrics that exist, and says what to do`, () => {
       assert.deepEqual(unknownSeries(expr), []);
