@@ -3,6 +3,7 @@ import { errorFields, type Log } from '../../host/log.ts';
 import type { Random } from '../../host/random.ts';
 import { isKedgeError } from '../../pki/kedge-error.ts';
 import { LIMITS } from '../../pki/limits.ts';
+import { OWN_LABELS } from '../kubernetes/cluster-names.ts';
 import { Informer } from '../kubernetes/informer.ts';
 import type { KubernetesApi } from '../kubernetes/kubernetes-api.ts';
 import { CONFIG_MAP, type KubernetesObject } from '../kubernetes/objects.ts';
@@ -11,8 +12,7 @@ import { parseReplicaReport, type ReplicaReport } from './replica-report.ts';
 
 /** Selects the ConfigMaps with the replicas' reports. */
 export const FLEET_REPORT_LABELS = {
-  'app.kubernetes.io/managed-by': 'kedge',
-  'app.kubernetes.io/name': 'kedge',
+  ...OWN_LABELS,
   'app.kubernetes.io/component': 'fleet-report',
 } as const;
 /** The key of a report in its ConfigMap's binaryData. */

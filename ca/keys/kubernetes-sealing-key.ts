@@ -1,6 +1,7 @@
 import type { Random } from '../../host/random.ts';
 import { isKedgeError, KedgeError, quote } from '../../pki/kedge-error.ts';
 import { Secret } from '../../pki/secret.ts';
+import { OWN_LABELS } from '../kubernetes/cluster-names.ts';
 import type { KubernetesApi, ObjectRef } from '../kubernetes/kubernetes-api.ts';
 import { type KubernetesObject, SECRET } from '../kubernetes/objects.ts';
 import { SEALING_KEY_BYTES } from './sealing-key.ts';
@@ -48,11 +49,7 @@ async function create(
   const draft = {
     metadata: {
       ...where,
-      labels: {
-        'app.kubernetes.io/managed-by': 'kedge',
-        'app.kubernetes.io/name': 'kedge',
-        'app.kubernetes.io/component': 'sealing-key',
-      },
+      labels: { ...OWN_LABELS, 'app.kubernetes.io/component': 'sealing-key' },
     },
     type: SEALING_KEY_SECRET_TYPE,
     immutable: true,
