@@ -38,7 +38,7 @@ function keyManagerImpossibilities({ anchor, issuer, keys }: CaSettings): readon
     .map(([name]) => ({ key: `${name}.keyManager`, message }));
 }
 
-function upstreamImpossibilities({ upstream = {} }: CaSettings): readonly Impossibility[] {
+function upstreamImpossibilities({ upstream = {}, downstream = {} }: CaSettings): readonly Impossibility[] {
   // Settings of another kind than the one in force are of what the CA moves away from.
   const found: Impossibility[] = [];
   const missing = (message: string): void => void found.push({ key: 'upstream.kind', message });
@@ -48,6 +48,10 @@ function upstreamImpossibilities({ upstream = {} }: CaSettings): readonly Imposs
     missing('vault needs to be found: set upstream.vault.address and upstream.vault.login');
   for (const { key, message } of upstream.vault === undefined ? [] : vaultProblems(upstream.vault))
     found.push({ key: `upstream.vault.${key}`, message });
+  if (upstream.kind === 'kedge' && upstream.kedge === undefined)
+    missing('kedge needs the CA above: set upstream.kedge.address, certificateFile, keyFile and bundleFile');
+  if (downstream.allow !== undefined && downstream.address === undefined)
+    found.push({ key: 'downstream.allow', message: 'is only of use with downstream.address' });
   return found;
 }
 

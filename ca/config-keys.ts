@@ -1,6 +1,7 @@
 import type { ConfigKey } from './config-key.ts';
 import { INJECTION_CONFIG_KEYS } from './inject/injection-config-keys.ts';
 import { PKCS11_CONFIG_KEYS } from './keys/pkcs11/pkcs11-config-keys.ts';
+import { DOWNSTREAM_CONFIG_KEYS } from './upstream/kedge/kedge-config-keys.ts';
 import { UPSTREAM_CONFIG_KEYS } from './upstream/upstream-config-keys.ts';
 
 /** Every key of the CA's configuration. `docs/configuration.md` and the schema are held against it by tests. */
@@ -130,6 +131,7 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
       'confines new trust anchors to their trust domain by a URI name constraint; not every TLS library takes one',
   },
   ...UPSTREAM_CONFIG_KEYS,
+  ...DOWNSTREAM_CONFIG_KEYS,
   {
     key: 'rotation.automatic',
     value: 'true, false',

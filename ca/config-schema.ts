@@ -3,7 +3,7 @@ import { formatDuration, parseDurationMs } from '../host/duration.ts';
 import { LOG_LEVELS } from '../host/log.ts';
 import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
 import { isDnsName } from '../pki/dns-name.ts';
-import { TrustDomain } from '../pki/spiffe-id.ts';
+import { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import { ATTESTOR_KINDS, KEY_LOCATIONS } from './attest/attest-settings.ts';
 import { MAX_LEEWAY_MS } from './attest/jwt.ts';
 import { isLabelName, isSubdomainName } from './attest/kubernetes-names.ts';
@@ -152,10 +152,25 @@ const SHAPE = {
       keyFile: path.optional(),
       timeout: duration(100, 300_000, false).optional(),
     }).optional(),
+    kedge: closedObject({
+      address: parsed(parseAddress),
+      certificateFile: path,
+      keyFile: path,
+      bundleFile: path,
+      timeout: duration(100, 300_000, false).optional(),
+      pollInterval: duration(100, 3_600_000, false).optional(),
+    }).optional(),
   }).optional(),
   rotation: closedObject({
     automatic: z.boolean().optional(),
     evidence: z.enum(['best', 'proven']).optional(),
+  }).optional(),
+  downstream: closedObject({
+    address: parsed(parseAddress).optional(),
+    allow: z
+      .array(parsed((text) => SpiffeId.parse(text)))
+      .max(256)
+      .optional(),
   }).optional(),
   bundle: closedObject({ refreshHint: duration(1_000, 7 * DAY_MS).optional() }).optional(),
   clockSkew: duration(0, DAY_MS, false).optional(),

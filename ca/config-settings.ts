@@ -1,5 +1,5 @@
 import type { LogLevel } from '../host/log.ts';
-import type { TrustDomain } from '../pki/spiffe-id.ts';
+import type { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import type { AgentLogLevel, ImagePullPolicy, SidecarSetting } from './inject/injection-settings.ts';
 import type { FailurePolicy } from './inject/webhook-configuration.ts';
 import type { AttestorKind, IssuerEntry } from './attest/attest-settings.ts';
@@ -36,6 +36,16 @@ export interface Pkcs11Config {
   readonly token: string;
   readonly pinFile: string;
   readonly timeout?: number | undefined;
+}
+
+/** The keys `upstream.kedge`. */
+export interface KedgeUpstreamConfig {
+  readonly address: ListenAddress;
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  readonly bundleFile: string;
+  readonly timeout?: number | undefined;
+  readonly pollInterval?: number | undefined;
 }
 
 /** The keys `upstream.disk`. */
@@ -86,10 +96,14 @@ export interface CaSettings {
         readonly kind?: UpstreamKind | undefined;
         readonly disk?: DiskConfig | undefined;
         readonly vault?: VaultConfig | undefined;
+        readonly kedge?: KedgeUpstreamConfig | undefined;
       }
     | undefined;
   readonly rotation?:
     | { readonly automatic?: boolean | undefined; readonly evidence?: GateEvidence | undefined }
+    | undefined;
+  readonly downstream?:
+    | { readonly address?: ListenAddress | undefined; readonly allow?: readonly SpiffeId[] | undefined }
     | undefined;
   readonly bundle?: { readonly refreshHint?: number | undefined } | undefined;
   readonly clockSkew?: number | undefined;

@@ -26,6 +26,8 @@ import type { AuthorityKeyAlgorithm, KeyManagerKind } from './keys/key-manager.t
 import { type Pkcs11Settings, pkcs11Settings } from './keys/pkcs11/pkcs11-config.ts';
 import { SEALING_KEY_SECRET, TRUST_STATE_SECRET } from './kubernetes/cluster-names.ts';
 import { diskSettings } from './upstream/disk/disk-config.ts';
+import { kedgeUpstreamSettings } from './upstream/kedge/kedge-config.ts';
+import type { KedgeUpstreamSettings } from './upstream/kedge/kedge-settings.ts';
 import type { DiskSettings } from './upstream/disk/disk-settings.ts';
 import type { UpstreamKind } from './upstream/upstream-authority.ts';
 import { vaultSettings } from './upstream/vault/vault-config.ts';
@@ -64,8 +66,12 @@ export interface CaConfig {
     readonly disk: DiskSettings | null;
     /** Null: no Vault is configured, likewise. */
     readonly vault: VaultSettings | null;
+    /** Null: no CA above is configured. */
+    readonly kedge: KedgeUpstreamSettings | null;
   };
   readonly rotation: { readonly automatic: boolean; readonly evidence: GateEvidence };
+  /** Null: no CA stands under this one. */
+  readonly downstream: { readonly address: ListenAddress; readonly allow: readonly string[] } | null;
   readonly refreshHintSeconds: number;
   readonly clockSkewMs: number;
   /** Null: no webhook. */
@@ -172,11 +178,22 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       kind: settings.upstream?.kind ?? 'self',
       disk: settings.upstream?.disk === undefined ? null : diskSettings(settings.upstream.disk, folder),
       vault: settings.upstream?.vault === undefined ? null : vaultSettings(settings.upstream.vault, folder),
+      kedge:
+        settings.upstream?.kedge === undefined
+          ? null
+          : kedgeUpstreamSettings(settings.upstream.kedge, folder),
     },
     rotation: {
       automatic: settings.rotation?.automatic ?? true,
       evidence: settings.rotation?.evidence ?? 'best',
     },
+    downstream:
+      settings.downstream?.address === undefined
+        ? null
+        : {
+            address: settings.downstream.address,
+            allow: (settings.downstream.allow ?? []).map((id) => id.toString()),
+          },
     refreshHintSeconds: Math.ceil((settings.bundle?.refreshHint ?? 5 * MINUTE_MS) / SECOND_MS),
     clockSkewMs: settings.clockSkew ?? Math.min(5 * MINUTE_MS, times.issuerLifetimeMs / 10),
     webhook: webhookSettings(settings),

@@ -10,18 +10,25 @@ import type { Random } from '../host/random.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
 import { KedgeError, quote } from '../pki/kedge-error.ts';
 import type { StoreStatus } from '../proto/gen/kedge/v1/admin.ts';
-import { addressText, type CaAddresses, CaApi } from './api/api.ts';
+import { addressText, type CaAddresses, CaApi, type CaApiOptions } from './api/api.ts';
 import { needsKubernetes } from './attest/attest-settings.ts';
 import { clusterTemplates } from './attest/cluster-templates.ts';
 import { DevelopmentAttestor } from './attest/development-attestor.ts';
 import { DevelopmentIssuer } from './attest/development-issuer.ts';
 import type { Attestation } from './attest/open-attestation.ts';
+import type { Coverage } from './authority/coverage.ts';
 import { AuthorityEngine } from './authority/engine.ts';
 import type { LifecycleSettings } from './authority/lifecycle-settings.ts';
+import { mintUnder } from './authority/minting.ts';
 import { rewrapKeys } from './authority/rewrap-keys.ts';
+import type { TrustState } from './authority/trust-state.ts';
 import { auditPhaseChanges, auditPolicyChanges } from './audit-changes.ts';
 import { registerCaMetrics } from './ca-metrics.ts';
 import type { CaConfig } from './config.ts';
+import type { ListenAddress } from './config-settings.ts';
+import { DownstreamService } from './downstream/downstream-service.ts';
+import { NestedCas } from './downstream/nested-cas.ts';
+import { nestedReport } from './downstream/nested-report.ts';
 import { Fleet } from './fleet/fleet.ts';
 import { fleetCoverage } from './fleet/fleet-coverage.ts';
 import { fileAuditFolder } from './issue/audit-folder.ts';
@@ -152,9 +159,20 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
   const keys = await openKeys({ config, sealingKey, otherSealingKeys, clock, random });
   undo.defer(() => keys.close());
   const { anchors, importer } = keys;
-  const upstreams = await openUpstreams({ config, keys: anchors, importer, clock, random, log, registry });
+  const upstreams = await openUpstreams({
+    config,
+    keys: anchors,
+    importer,
+    clock,
+    random,
+    log,
+    registry,
+    nestedReport: () => nestedReport(trust(), coverage()),
+  });
   undo.defer(() => upstreams.close());
   fleet.awaitHistory('the audit log was not read yet for SVIDs from before the start');
+  const nested = new NestedCas(config.downstream?.allow ?? [], clock);
+  const coverage = (): Coverage => nested.in(fleetCoverage(liveFleet, clock.now()), trust());
   const engine = new AuthorityEngine({
     store,
     keys: keys.issuers,
@@ -163,7 +181,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     trustDomain,
     issuerKeyAlgorithm: config.issuer.keyAlgorithm,
     settings: lifecycleSettings(config, cluster === null),
-    coverage: () => fleetCoverage(liveFleet, clock.now()),
+    coverage,
     // Whoever starts a pod whose process ended starts it again: it waits, and says why.
     patient: cluster !== null,
     clock,
@@ -199,6 +217,19 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     queueCapacity: limits.queue,
     instanceQueueCapacity: limits.instanceQueue,
   });
+  const downstreamOf = (address: ListenAddress): CaApiOptions['downstream'] => {
+    const state = (): TrustState => engine.current().state;
+    const service = new DownstreamService({
+      trustDomain,
+      nested,
+      state,
+      mint: (anchor, request, signal) => mintUnder(anchor, request, upstreams, signal),
+      maxLifetimeMs: config.issuer.lifetimeMs,
+      audit,
+      clock,
+    });
+    return { address, service, nested, state };
+  };
   const api = new CaApi({
     config,
     engine,
@@ -206,6 +237,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     fleet,
     liveFleet,
     store: () => storeStatus(config, store),
+    downstream: config.downstream === null ? null : downstreamOf(config.downstream.address),
     rewrapKeys: (signal) => rewrapKeys({ store, rewrap: keys.rewrap }, signal),
     attestor: attestation.attestor,
     policy,

@@ -3,6 +3,7 @@ import type { Log } from '../host/log.ts';
 import type { MetricsRegistry } from '../host/metrics.ts';
 import type { Random } from '../host/random.ts';
 import type { CaConfig } from './config.ts';
+import type { NestedReport } from './downstream/nested-report.ts';
 import type { KeyImporter, KeyManager } from './keys/key-manager.ts';
 import { SelfSignedUpstream } from './upstream/self-signed-upstream.ts';
 import type { UpstreamAuthority, UpstreamKind } from './upstream/upstream-authority.ts';
@@ -18,6 +19,8 @@ export interface UpstreamsOptions {
   readonly random: Random;
   readonly log: Log;
   readonly registry: MetricsRegistry;
+  /** What our fleet holds, for a CA above; null before there is a trust state. */
+  readonly nestedReport: () => NestedReport | null;
 }
 
 /** The upstream authority that is configured, and those that the CA may still have authorities of. */
@@ -32,7 +35,12 @@ export interface Upstreams {
 export async function openUpstreams(options: UpstreamsOptions): Promise<Upstreams> {
   const { kind } = options.config.upstream;
   await using undo = new AsyncDisposableStack();
-  const all = [self(options), ...(await disk(options)), ...(await vault(options, undo))];
+  const all = [
+    self(options),
+    ...(await disk(options)),
+    ...(await vault(options, undo)),
+    ...(await kedge(options)),
+  ];
   const upstream = all.find((one) => one.kind === kind);
   if (upstream === undefined) throw new TypeError(`the upstream authority ${kind} is not configured`);
   const opened = undo.move();
@@ -73,4 +81,14 @@ async function vault(options: UpstreamsOptions, undo: AsyncDisposableStack): Pro
   const access = openVaultAccess({ settings, clock, random, log, onCall });
   undo.defer(() => access.close());
   return [new VaultUpstream({ settings, trustDomain, ...access, clock, random, log })];
+}
+
+async function kedge({ config, nestedReport, clock, log }: UpstreamsOptions): Promise<readonly Opened[]> {
+  const { trustDomain, upstream } = config;
+  const settings = upstream.kedge;
+  if (settings === null) return [];
+  const { KedgeClient } = await import('./upstream/kedge/kedge-client.ts');
+  const { KedgeUpstream } = await import('./upstream/kedge/kedge-upstream.ts');
+  const client = new KedgeClient({ settings, trustDomain, clock });
+  return [new KedgeUpstream({ client, report: nestedReport, pollMs: settings.pollMs, clock, log })];
 }

@@ -186,6 +186,13 @@ export const ERROR_TABLE = {
   sealing_key_invalid: precondition('the sealing key file is missing, readable by others, or not 32 bytes'),
   upstream_refused: unavailable('the upstream authority did not give an issuer'),
   authority_unusable: internal('a new authority failed its checks and was not adopted'),
+  // --- nested CAs
+  downstream_unauthenticated: unauthenticated(
+    'a nested CA did not prove who it is by an X.509-SVID of this CA',
+  ),
+  downstream_denied: denied('the configuration does not let this SPIFFE ID have issuers signed'),
+  kedge_upstream_unreachable: unavailable('the CA above cannot be reached, or did not answer in time'),
+  kedge_upstream_identity: precondition('the CA above, or the SVID to show it, is not what it should be'),
   // --- keys in a PKCS#11 token
   hsm_module_unavailable: precondition(
     'the PKCS#11 library, or the package pkcs11js that loads it, cannot be used on this machine',

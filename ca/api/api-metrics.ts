@@ -9,6 +9,8 @@ export const API_METHODS = [
   'kedge.v1.Admin/GetStatus',
   'kedge.v1.Admin/GetBundle',
   'kedge.v1.Admin/RewrapKeys',
+  'kedge.v1.Downstream/Sync',
+  'kedge.v1.Downstream/MintIssuer',
   'grpc.health.v1.Health/Check',
   'grpc.health.v1.Health/Watch',
 ] as const;

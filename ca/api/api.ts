@@ -28,8 +28,9 @@ import { HealthService } from './health-service.ts';
 import { issueX509Svid } from './identity-service.ts';
 import { adminServer, agentServer } from './server.ts';
 import { CA_PATH, ServingIdentity } from './serving-identity.ts';
-import { TlsListener } from './tls-listener.ts';
+import { type ServingCertificate, TlsListener } from './tls-listener.ts';
 import { WatchService } from './watch-service.ts';
+import { DownstreamServer, type DownstreamServerOptions } from '../downstream/downstream-server.ts';
 import { rewrapMethod } from './rewrap-method.ts';
 
 /** What a {@link CaApi} is made of. It closes none of it. */
@@ -42,6 +43,8 @@ export interface CaApiOptions {
   /** Who is live: the same fleet, or what all replicas and the cluster know. */
   readonly liveFleet: FleetView;
   readonly store: () => StoreStatus;
+  /** Where nested CAs connect; null: nowhere. */
+  readonly downstream: Pick<DownstreamServerOptions, 'address' | 'service' | 'nested' | 'state'> | null;
   /** Seals the keys of the trust state under the present sealing key. */
   readonly rewrapKeys: (signal: AbortSignal) => Promise<RewrappedKeys>;
   readonly attestor: Attestor;
@@ -59,6 +62,8 @@ export interface CaAddresses {
   readonly grpcAddress: string;
   /** Absolute path. */
   readonly adminSocket: string;
+  /** `host:port` for nested CAs; null: there is none. */
+  readonly downstreamAddress: string | null;
 }
 
 /** How often readiness is brought to those who watch the health service, milliseconds. */
@@ -83,6 +88,7 @@ export class CaApi {
   #phase: 'starting' | 'serving' | 'draining' = 'starting';
   /** Null until the CA has its own SVID. */
   #listener: TlsListener | null = null;
+  #downstream: DownstreamServer | null = null;
   #loops: Promise<unknown> = Promise.resolve();
   readonly #opened = new AsyncDisposableStack();
 
@@ -130,6 +136,7 @@ export class CaApi {
       onCertificate: (certificate, notAfterMs) => {
         this.#metrics.servingCertificate(notAfterMs);
         this.#listener?.use(certificate);
+        this.#downstream?.use(certificate);
       },
       clock,
       random,
@@ -226,6 +233,22 @@ export class CaApi {
     await this.#opened.disposeAsync();
   }
 
+  async #openDownstream(certificate: ServingCertificate): Promise<string | null> {
+    const { downstream, clock, log, random } = this.#options;
+    if (downstream === null) return null;
+    const server = new DownstreamServer({
+      ...downstream,
+      calls: { log, random, metrics: this.#metrics, halfSent: this.#halfSent },
+      certificate,
+      onRefused: (bound) => this.#metrics.connectionRefused(bound),
+      clock,
+    });
+    this.#opened.defer(() => server.close());
+    const port = await server.listen();
+    this.#downstream = server;
+    return addressText(downstream.address.host, port);
+  }
+
   async #open(): Promise<CaAddresses> {
     const { config, engine, fleet, policy, clock } = this.#options;
     const { listen, dataFolder, limits } = config;
@@ -242,6 +265,7 @@ export class CaApi {
     this.#opened.defer(() => admin.close());
     this.#opened.defer(() => listener.close());
     const grpcPort = await listener.listen(listen.grpc.host, listen.grpc.port);
+    const downstreamAddress = await this.#openDownstream(certificate);
     this.#opened.defer(
       engine.onChange(() => {
         this.#serving.issuerChanged();
@@ -260,6 +284,7 @@ export class CaApi {
     this.#health.set(this.readiness().ready);
     return {
       grpcAddress: addressText(listen.grpc.host, grpcPort),
+      downstreamAddress,
       adminSocket: admin.path,
     };
   }

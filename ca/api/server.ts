@@ -102,6 +102,8 @@ const KINDS: Readonly<
   'kedge.v1.Admin/GetStatus': { requestStream: false, responseStream: false },
   'kedge.v1.Admin/GetBundle': { requestStream: false, responseStream: false },
   'kedge.v1.Admin/RewrapKeys': { requestStream: false, responseStream: false },
+  'kedge.v1.Downstream/Sync': { requestStream: false, responseStream: false },
+  'kedge.v1.Downstream/MintIssuer': { requestStream: false, responseStream: false },
   'grpc.health.v1.Health/Check': { requestStream: false, responseStream: false },
   'grpc.health.v1.Health/Watch': { requestStream: false, responseStream: true },
 };

@@ -28,6 +28,8 @@ export interface TlsListenerOptions {
   readonly onRefused: (bound: ConnectionBound) => void;
   /** The certificate of the first connections. */
   readonly certificate: ServingCertificate;
+  /** Asks clients for a certificate; whose it is, and whether it is good, is for the services. Default false. */
+  readonly clientCertificates?: boolean;
 }
 
 /** A client that does not finish its TLS handshake in so many milliseconds is dropped. */
@@ -59,6 +61,9 @@ export class TlsListener {
       ...contextOf(options.certificate),
       ALPNProtocols: ['h2'],
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      requestCert: options.clientCertificates ?? false,
+      // Its anchors change under way, and it must be an SVID: the services look at it themselves.
+      rejectUnauthorized: false,
     });
     this.#tls.maxConnections = options.maxConnections;
     this.#tls.on('drop', () => options.onRefused('total'));
@@ -94,6 +99,12 @@ export class TlsListener {
   /** Cuts the connection from a peer, as grpc-js names it: `address:port`. */
   disconnect(peer: string): void {
     this.#sockets.get(peer)?.destroy();
+  }
+
+  /** The certificate that the client at a peer, `address:port`, has shown it has the key of, DER; null = none. */
+  clientCertificateOf(peer: string): Uint8Array | null {
+    const raw = this.#sockets.get(peer)?.getPeerX509Certificate()?.raw;
+    return raw === undefined ? null : new Uint8Array(raw);
   }
 
   /** Takes no more connections; those that are open stay. Harmless when repeated. */

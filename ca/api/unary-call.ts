@@ -96,6 +96,10 @@ class UnaryCall extends ServerInterceptingCall implements CallContext, HalfSentC
     return this.#metadata;
   }
 
+  get peer(): string {
+    return this.#call.getPeer();
+  }
+
   get peerAddress(): string {
     return this.#call.getConnectionInfo().remoteAddress ?? 'unknown';
   }

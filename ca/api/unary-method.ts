@@ -7,6 +7,8 @@ import type { ApiMetrics } from './api-metrics.ts';
 /** What a method learns of a call beside its message. */
 export interface CallContext {
   readonly metadata: Metadata;
+  /** The other side as grpc-js names it: `address:port`. */
+  readonly peer: string;
   /** Address of the other side, without the port; for logs and rate limits only. */
   readonly peerAddress: string;
   /** Aborts when the caller leaves or its deadline passes. */

@@ -6,7 +6,12 @@ import type { Certificate } from '../../pki/certificate.ts';
 import { KedgeError } from '../../pki/kedge-error.ts';
 import type { TrustDomain } from '../../pki/spiffe-id.ts';
 import type { AuthorityKeyAlgorithm, KeyHandle, KeyManager } from '../keys/key-manager.ts';
-import type { MintedIssuer, UpstreamAnchor, UpstreamAuthority } from '../upstream/upstream-authority.ts';
+import type {
+  MintedIssuer,
+  UpstreamAnchor,
+  UpstreamAuthority,
+  MintIssuerRequest,
+} from '../upstream/upstream-authority.ts';
 import type { Intent } from './lifecycle.ts';
 import type { NewAnchor, NewIssuer } from './transitions.ts';
 import type { Anchor, Authority, TrustState } from './trust-state.ts';
@@ -149,6 +154,19 @@ export async function takeIssuer(
     signal.throwIfAborted();
     return issuer;
   });
+}
+
+/**
+ * Mints under an anchor, at whoever holds its key. What it gives is not checked. Throws `authority_unusable` where no
+ * upstream authority of the anchor's kind is configured, and what they throw.
+ */
+export function mintUnder(
+  anchor: Anchor,
+  request: MintIssuerRequest,
+  options: Pick<MintingOptions, 'upstream' | 'formerUpstreams'>,
+  signal: AbortSignal,
+): Promise<MintedIssuer> {
+  return minted(upstreamsOf(anchor, options), (upstream) => upstream.mintIssuer(request, signal));
 }
 
 /** The first answer; where all refuse, the first refusal: it is that of the configured one. */

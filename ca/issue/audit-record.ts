@@ -14,7 +14,8 @@ export type AuditEvent =
   | 'audit.recovered'
   | `authority.${string}`
   | `policy.${string}`
-  | `keys.${string}`;
+  | `keys.${string}`
+  | `downstream.${string}`;
 
 /** What was refused: an SVID, or a Watch stream, when it was opened or later. */
 export type RefusedEvent = 'svid.refused' | 'watch.refused';
@@ -96,7 +97,7 @@ export function refusedEntry(fields: RefusedFields): AuditEntry {
   return { event, timeMs, json };
 }
 
-/** An entry with fields of the caller's choice, for `authority.*`, `policy.*` and `keys.*` events. */
+/** An entry with fields of the caller's choice, for `authority.*`, `policy.*`, `keys.*` and `downstream.*` events. */
 export function auditEntry(event: AuditEvent, timeMs: number, fields: AuditFields = {}): AuditEntry {
   let json = '';
   for (const [name, value] of Object.entries(fields)) {

@@ -1,4 +1,4 @@
 import type { UpstreamKind } from './upstream-authority.ts';
 
 /** The upstream authorities that can be configured. */
-export const UPSTREAM_KINDS = ['self', 'disk', 'vault'] as const satisfies readonly UpstreamKind[];
+export const UPSTREAM_KINDS = ['self', 'disk', 'vault', 'kedge'] as const satisfies readonly UpstreamKind[];

@@ -90,7 +90,7 @@ describe('the architecture', () => {
 
   it('lets only main.ts of ca, and what it composes with, know the concrete backends', () => {
     const backend =
-      /^ca\/(store\/(sqlite|kubernetes)-|keys\/(sealed-key-manager|kubernetes-|pkcs11\/pkcs11-key-manager)|upstream\/(self-signed-|disk\/disk-upstream)|attest\/(development|token-review|oidc)-attestor|kubernetes\/kubernetes-client)/;
+      /^ca\/(store\/(sqlite|kubernetes)-|keys\/(sealed-key-manager|kubernetes-|pkcs11\/pkcs11-key-manager)|upstream\/(self-signed-|disk\/disk-upstream|kedge\/kedge-upstream)|attest\/(development|token-review|oidc)-attestor|kubernetes\/kubernetes-client)/;
     const wrong = imports.filter(
       ({ from, target }) =>
         target !== null &&

@@ -93,7 +93,12 @@ async function encodedStatusOf(instances: readonly FleetInstance[], complete = t
     clock,
     startedAtMs: 500,
   };
-  const call = { metadata: new Metadata(), peerAddress: 'unix', signal: new AbortController().signal };
+  const call = {
+    metadata: new Metadata(),
+    peer: 'unix',
+    peerAddress: 'unix',
+    signal: new AbortController().signal,
+  };
   return await getStatus(sources)(Buffer.alloc(0), call);
 }
 
