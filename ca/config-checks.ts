@@ -30,7 +30,12 @@ function storeImpossibilities({ store = {}, keys = {} }: CaSettings): readonly I
   return found;
 }
 
-function keyManagerImpossibilities({ anchor, issuer, keys }: CaSettings): readonly Impossibility[] {
+function keyManagerImpossibilities(settings: CaSettings): readonly Impossibility[] {
+  const { anchor, issuer, keys, upstream } = settings;
+  if (keys?.transit !== undefined && upstream?.vault === undefined) {
+    const message = 'needs a Vault: set upstream.vault.address and upstream.vault.login';
+    return [{ key: 'keys.transit.key', message }];
+  }
   if (keys?.pkcs11 !== undefined) return [];
   const message = 'pkcs11 needs a token: set keys.pkcs11.module, keys.pkcs11.token and keys.pkcs11.pinFile';
   return Object.entries({ anchor, issuer })

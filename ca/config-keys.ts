@@ -288,6 +288,19 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     default: 'none',
     means: 'the same in Secrets, with store.kind kubernetes',
   },
+  {
+    key: 'keys.transit.key',
+    value: 'name',
+    default: 'none',
+    means:
+      "the key of Vault's transit engine that seals the sealing key in its file; Vault is reached as upstream.vault says, whatever upstream.kind is",
+  },
+  {
+    key: 'keys.transit.mount',
+    value: 'path',
+    default: 'transit',
+    means: 'where the transit engine is mounted',
+  },
   ...PKCS11_CONFIG_KEYS,
   {
     key: 'fleet.replica',

@@ -91,6 +91,13 @@ const isWebhookUrl = (text: string): boolean => {
   const host = /^https:\/\/([a-z0-9.-]{1,253})(?::[1-9]\d{0,4})?\/mutate$/.exec(text)?.[1];
   return host !== undefined && isDnsName(host);
 };
+/** Of a mount or a key: it becomes a part of a path. */
+const transitName = z
+  .string()
+  .regex(
+    /^[\w.-]{1,128}(?:\/[\w.-]{1,128}){0,7}$/,
+    'not letters, digits, "-", "_" and ".", parts divided by "/"',
+  );
 const objectName = z
   .string()
   .refine(isSubdomainName, 'not a name of Kubernetes: lower-case letters, digits, "-" and "."');
@@ -246,6 +253,7 @@ const SHAPE = {
     sealingKeySecret: objectName.optional(),
     otherSealingKeyFiles: z.array(path).max(MAX_OTHER_SEALING_KEYS).optional(),
     otherSealingKeySecrets: z.array(objectName).max(MAX_OTHER_SEALING_KEYS).optional(),
+    transit: closedObject({ mount: transitName.optional(), key: transitName }).optional(),
     pkcs11: closedObject({
       module: path,
       token: z.string().min(1, 'an empty label').max(32),

@@ -167,6 +167,7 @@ export interface CaSettings {
         readonly sealingKeySecret?: string | undefined;
         readonly otherSealingKeyFiles?: readonly string[] | undefined;
         readonly otherSealingKeySecrets?: readonly string[] | undefined;
+        readonly transit?: { readonly mount?: string | undefined; readonly key: string } | undefined;
         readonly pkcs11?: Pkcs11Config | undefined;
       }
     | undefined;

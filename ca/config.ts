@@ -85,6 +85,8 @@ export interface CaConfig {
   readonly sealingKey: SealingKeyConfig;
   /** Sealing keys that older keys may be sealed under, or that other replicas seal under already. */
   readonly otherSealingKeys: readonly SealingKeyConfig[];
+  /** Vault's transit engine, which sealing keys in files may be sealed by; null: none. */
+  readonly transit: { readonly mount: string; readonly key: string } | null;
   /** Null: no token is configured. */
   readonly pkcs11: Pkcs11Settings | null;
   /** What this replica is called among those that share the trust state. */
@@ -219,6 +221,10 @@ export function configOf(settings: CaSettings, folder: string): CaConfig {
       })),
       ...(settings.keys?.otherSealingKeySecrets ?? []).map((name) => ({ kind: 'secret' as const, name })),
     ],
+    transit:
+      settings.keys?.transit === undefined
+        ? null
+        : { mount: settings.keys.transit.mount ?? 'transit', key: settings.keys.transit.key },
     pkcs11: settings.keys?.pkcs11 === undefined ? null : pkcs11Settings(settings.keys.pkcs11, folder),
     replica: settings.fleet?.replica ?? hostname(),
     audit: { standardOutput: settings.audit?.standardOutput ?? false },

@@ -7,7 +7,8 @@ import type { Random } from '../host/random.ts';
 import type { Secret } from '../pki/secret.ts';
 import type { Cluster } from './cluster.ts';
 import type { CaConfig, SealingKeyConfig } from './config.ts';
-import { readOrCreateSealingKey, readSealingKey } from './keys/sealing-key.ts';
+import { readOrCreateSealingKey } from './keys/sealing-key.ts';
+import { openOrCreateSealingKey, openSealingKey, type Transit } from './keys/sealing-key-transit.ts';
 import type { KubernetesApi } from './kubernetes/kubernetes-api.ts';
 import { patiently } from './patience.ts';
 import { SqliteTrustStore } from './store/sqlite-trust-store.ts';
@@ -46,23 +47,50 @@ export async function openTrustBackend(options: TrustBackendOptions): Promise<Tr
     : embeddedBackend(options);
 }
 
-async function embeddedBackend({ config, clock, random }: TrustBackendOptions): Promise<TrustBackend> {
+async function embeddedBackend(options: TrustBackendOptions): Promise<TrustBackend> {
+  const { config, clock, random, signal } = options;
   const path = join(config.dataFolder, 'trust.sqlite');
   const { sealingKey } = config;
   if (sealingKey.kind !== 'file') throw new TypeError('a sealing key in a Secret needs a cluster');
+  await using vault = await openTransit(options);
+  const { transit } = vault;
+  const other = async (key: SealingKeyConfig): Promise<Secret> => {
+    if (key.kind !== 'file') throw new TypeError('a sealing key in a Secret needs a cluster');
+    return openSealingKey(key.path, transit, signal);
+  };
   // A trust store that is there was sealed with a key that must be there: a new one could not open it.
-  const key =
-    sealingKey.mayCreate && !existsSync(path)
+  const mayCreate = sealingKey.mayCreate && !existsSync(path);
+  const makesSealed = mayCreate && transit !== null && !existsSync(sealingKey.path);
+  const key = makesSealed
+    ? await openOrCreateSealingKey(sealingKey.path, transit, random, signal)
+    : mayCreate && transit === null
       ? await readOrCreateSealingKey(sealingKey.path, random)
-      : await readSealingKey(sealingKey.path);
-  const otherSealingKeys = await Promise.all(config.otherSealingKeys.map(fileKey));
+      : await openSealingKey(sealingKey.path, transit, signal);
+  const otherSealingKeys = await Promise.all(config.otherSealingKeys.map(other));
   const store = new SqliteTrustStore({ path, clock, random });
   return { store, sealingKey: key, otherSealingKeys, cluster: null, close: () => store.close() };
 }
 
-async function fileKey(key: SealingKeyConfig): Promise<Secret> {
-  if (key.kind !== 'file') throw new TypeError('a sealing key in a Secret needs a cluster');
-  return readSealingKey(key.path);
+/** Vault's transit engine for as long as sealing keys are opened; null where none is configured. */
+async function openTransit({
+  config,
+  clock,
+  random,
+  log,
+}: TrustBackendOptions): Promise<AsyncDisposable & { readonly transit: Transit | null }> {
+  const { transit, upstream } = config;
+  const settings = upstream.vault;
+  if (transit === null || settings === null) {
+    return { transit: null, [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+  const { openVaultAccess } = await import('./upstream/vault/open-vault.ts');
+  const { VaultTransit } = await import('./upstream/vault/vault-transit.ts');
+  const access = openVaultAccess({ settings, clock, random, log });
+  const { session } = access;
+  return {
+    transit: new VaultTransit({ session, ...transit }),
+    [Symbol.asyncDispose]: () => access.close(),
+  };
 }
 
 /** Whatever only a cluster needs is loaded here, and not by a CA that has none. */
@@ -72,12 +100,16 @@ async function clusterBackend(options: TrustBackendOptions, secret: string): Pro
   const { openCluster } = await import('./cluster.ts');
   const cluster = openCluster({ api: kubernetes, config, secret, clock, random, log, registry });
   const { store } = cluster;
+  await using vault = await openTransit(options);
+  const { transit } = vault;
   try {
     const [sealingKey, ...otherSealingKeys] = await patiently(
       { clock, random, log, signal, onFailure },
       async () => [
-        await sealingKeyIn(cluster, config.sealingKey, signal),
-        ...(await Promise.all(config.otherSealingKeys.map((other) => sealingKeyIn(cluster, other, signal)))),
+        await sealingKeyIn(cluster, transit, config.sealingKey, signal),
+        ...(await Promise.all(
+          config.otherSealingKeys.map((other) => sealingKeyIn(cluster, transit, other, signal)),
+        )),
       ],
     );
     if (sealingKey === undefined) throw new TypeError('there is no sealing key');
@@ -90,10 +122,11 @@ async function clusterBackend(options: TrustBackendOptions, secret: string): Pro
 
 async function sealingKeyIn(
   cluster: Cluster,
+  transit: Transit | null,
   sealingKey: SealingKeyConfig,
   signal: AbortSignal,
 ): Promise<Secret> {
   return sealingKey.kind === 'secret'
     ? cluster.sealingKey(sealingKey.name, signal)
-    : readSealingKey(sealingKey.path);
+    : openSealingKey(sealingKey.path, transit, signal);
 }

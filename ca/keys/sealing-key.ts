@@ -10,6 +10,15 @@ import { Secret } from '../../pki/secret.ts';
 /** Bytes of a sealing key: AES-256. */
 export const SEALING_KEY_BYTES = 32;
 
+/** What a file of a sealing key holds: the key, or what Vault's transit engine has made of it. */
+export type FoundSealingKey =
+  | { readonly kind: 'clear'; readonly key: Secret }
+  | { readonly kind: 'transit'; readonly ciphertext: string };
+
+/** What Vault's transit engine gives begins so. */
+const TRANSIT_PREFIX = 'vault:v';
+const MAX_FILE_BYTES = 8 * 1024;
+
 /**
  * Reads the sealing key: a file of exactly {@link SEALING_KEY_BYTES} random bytes. The caller owns the secret.
  *
@@ -18,6 +27,13 @@ export const SEALING_KEY_BYTES = 32;
  * owns it: so a Kubernetes Secret volume hands it to us (root's file, our fsGroup).
  */
 export async function readSealingKey(path: string): Promise<Secret> {
+  const found = await readSealingKeyFile(path);
+  if (found.kind === 'clear') return found.key;
+  throw wrongLength(path);
+}
+
+/** The same, also of a file that holds the key as Vault's transit engine has sealed it: `vault:v1:...`. */
+export async function readSealingKeyFile(path: string): Promise<FoundSealingKey> {
   let file: FileHandle;
   try {
     // O_NONBLOCK: a FIFO in its place must not hang the start.
@@ -36,21 +52,26 @@ export async function readSealingKey(path: string): Promise<Secret> {
   try {
     const stat = await file.stat();
     refuseUnlessPrivate(path, stat.isFile(), stat.mode, stat.uid);
-    // One byte more than a key has, so that a longer file is seen without reading all of it.
-    const bytes = Buffer.alloc(SEALING_KEY_BYTES + 1);
+    const bytes = Buffer.alloc(MAX_FILE_BYTES + 1);
     const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
-    if (bytesRead !== SEALING_KEY_BYTES) {
-      bytes.fill(0);
-      throw new KedgeError(
-        'sealing_key_invalid',
-        `the sealing key ${quote(path, 200)} is not ${SEALING_KEY_BYTES} bytes long`,
-        { hint: `it is ${SEALING_KEY_BYTES} raw random bytes, neither hex nor base64` },
-      );
+    if (bytesRead === SEALING_KEY_BYTES) {
+      return { kind: 'clear', key: new Secret(bytes.subarray(0, SEALING_KEY_BYTES)) };
     }
-    return new Secret(bytes.subarray(0, SEALING_KEY_BYTES));
+    const text = bytes.toString('latin1', 0, Math.min(bytesRead, MAX_FILE_BYTES)).trim();
+    bytes.fill(0);
+    if (!text.startsWith(TRANSIT_PREFIX) || bytesRead > MAX_FILE_BYTES) throw wrongLength(path);
+    return { kind: 'transit', ciphertext: text };
   } finally {
     await file.close();
   }
+}
+
+function wrongLength(path: string): KedgeError {
+  return new KedgeError(
+    'sealing_key_invalid',
+    `the sealing key ${quote(path, 200)} is not ${SEALING_KEY_BYTES} bytes long`,
+    { hint: `it is ${SEALING_KEY_BYTES} raw random bytes, neither hex nor base64` },
+  );
 }
 
 /**

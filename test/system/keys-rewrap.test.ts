@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { FakeVault } from '../fakes/fake-vault.ts';
 import { runKedge } from '../support/kedge-process.ts';
 import { issue, runningCa } from '../support/running-ca.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -40,6 +41,47 @@ describe('kedge keys rewrap', () => {
     await renewed.ca.close();
 
     await assert.rejects(runningCa(t, { folder }), { code: 'key_sealed' });
+  });
+
+  it('moves a CA from a sealing key in the clear to one that Vault Transit has sealed', async (t) => {
+    const folder = temporaryFolder(t);
+    const [file, sealed] = [join(temporaryFolder(t), 'ca.yaml'), join(folder, 'sealing-key.vault')];
+    const vault = await FakeVault.start();
+    t.after(() => vault.close());
+    vault.policy('kedge', 'path "transit/decrypt/kedge" { capabilities = ["update"] }');
+    vault.mountTransit('transit');
+    const asRoot = async (path: string, body: object): Promise<{ data?: { ciphertext?: string } }> => {
+      const headers = { 'x-vault-token': 'root-token' };
+      const response = await fetch(`${vault.url}/v1/${path}`, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify(body),
+      });
+      return response.status === 204 ? {} : ((await response.json()) as { data?: { ciphertext?: string } });
+    };
+    await asRoot('transit/keys/kedge', {});
+    const { data } = await asRoot('transit/encrypt/kedge', { plaintext: randomBytes(32).toString('base64') });
+    writeFileSync(sealed, data?.ciphertext ?? '', { mode: 0o600 });
+    const tokenFile = join(folder, 'token');
+    writeFileSync(tokenFile, vault.token({ policies: ['kedge'], ttlSeconds: null }), { mode: 0o600 });
+    const access = `upstream: { vault: { address: "${vault.url}", login: token, tokenFile: ${tokenFile} } }`;
+
+    const old = await runningCa(t, { folder });
+    await issue(await old.connect(), old.token());
+    await old.ca.close();
+    const keys = (others: string): string =>
+      `${access}\nkeys: { sealingKeyFile: ${sealed}, transit: { key: kedge }${others} }\n`;
+    writeFileSync(file, keys(`, otherSealingKeyFiles: [${join(folder, 'sealing-key')}]`));
+    const both = await runningCa(t, { folder, file });
+    const { code, stdout } = await runKedge(['keys', 'rewrap', '--data', folder]);
+    assert.equal(code, 0);
+    assert.match(stdout, /^2 of 2 keys were sealed anew/);
+    await both.ca.close();
+    writeFileSync(file, keys(''));
+    const renewed = await runningCa(t, { folder, file });
+    await vault.close();
+    // Vault is needed at the start, and not after.
+    await issue(await renewed.connect(), renewed.token());
   });
 
   it('exits 1 without a CA that answers', async (t) => {

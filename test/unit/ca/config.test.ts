@@ -81,6 +81,7 @@ describe('the configuration', () => {
         store: { kind: 'sqlite' },
         sealingKey: { kind: 'file', path: '/work/.kedge/sealing-key', mayCreate: true },
         otherSealingKeys: [],
+        transit: null,
         pkcs11: null,
         replica: hostname(),
         audit: { standardOutput: false },
