@@ -34,6 +34,10 @@ export interface DownstreamServiceOptions {
 
 /** When a nested CA that came too early may ask again, milliseconds. */
 const RETRY_MS = 5_000;
+/** How far an issuer of a nested CA may be backdated, milliseconds. */
+const MAX_BACKDATE_MS = 86_400_000;
+/** How long a nested CA that has gone silent may hold up a rotation, whatever it said, milliseconds. */
+const MAX_HOLD_MS = 366 * 86_400_000;
 /** Anchors that a report may name; a bundle has no more. */
 const REPORT_ANCHORS = 64;
 
@@ -65,7 +69,7 @@ export class DownstreamService {
       bundleAnchors,
       heldAnchors,
       svidAnchor: svidAnchor === '' ? null : svidAnchor,
-      issuersEndMs: Number(issuersEndMs),
+      issuersEndMs: within(issuersEndMs, 0, clock.now() + MAX_HOLD_MS),
     });
     const anchor = anchorToStandUnder(state(), clock.now());
     return SyncResponse.encode({ anchor: anchor.certificate }).finish();
@@ -93,8 +97,8 @@ export class DownstreamService {
       {
         csr: request.csr,
         anchor,
-        notBeforeMs: Number(request.notBeforeMs),
-        notAfterMs: Math.min(Number(request.notAfterMs), nowMs + maxLifetimeMs),
+        notBeforeMs: within(request.notBeforeMs, nowMs - MAX_BACKDATE_MS, nowMs),
+        notAfterMs: within(request.notAfterMs, nowMs, nowMs + maxLifetimeMs),
       },
       signal,
     );
@@ -138,6 +142,11 @@ function tooEarly(anchor: Anchor | undefined): KedgeError {
       retryAfterMs: RETRY_MS,
     },
   );
+}
+
+/** A time of a message, which may say anything at all, as one that dates can be made of. */
+function within(timeMs: bigint, fromMs: number, toMs: number): number {
+  return Math.min(Math.max(Number(timeMs), fromMs), toMs);
 }
 
 function invalid(what: string): KedgeError {
