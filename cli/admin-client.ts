@@ -1,7 +1,10 @@
 import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
 import { LIMITS } from '../pki/limits.ts';
 import {
+  ChangeRotationRequest,
   GetBundleRequest,
+  GetRotationRequest,
+  GetRotationResponse,
   GetStatusRequest,
   GetStatusResponse,
   RewrapKeysRequest,
@@ -30,6 +33,16 @@ export function getBundle(target: string): Promise<TrustBundle> {
 /** Has a running CA seal its keys anew. Errors: `key_sealed`, and as of {@link getStatus}. */
 export function rewrapKeys(target: string): Promise<RewrapKeysResponse> {
   return call(target, 'RewrapKeys', RewrapKeysRequest, RewrapKeysResponse, {});
+}
+
+/** Asks a running CA where the rotation of its trust anchor stands. Errors as of {@link getStatus}. */
+export function getRotation(target: string): Promise<GetRotationResponse> {
+  return call(target, 'GetRotation', GetRotationRequest, GetRotationResponse, {});
+}
+
+/** Asks a running CA to change it. Errors: `ca_unreachable`, `rotation_refused`, and what else the CA refuses with. */
+export function changeRotation(target: string, request: ChangeRotationRequest): Promise<GetRotationResponse> {
+  return call(target, 'ChangeRotation', ChangeRotationRequest, GetRotationResponse, request);
 }
 
 /** One call on a connection of its own, with a deadline. */

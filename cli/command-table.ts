@@ -50,6 +50,56 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./command/keys-rewrap.ts')).keysRewrapCommand,
   },
   {
+    name: 'rotate start',
+    summary: 'begin to replace the trust anchor, while traffic flows',
+    load: async () => (await import('./command/rotate.ts')).rotateStartCommand,
+  },
+  {
+    name: 'rotate status',
+    summary: 'show where the rotation of the trust anchor stands, and for whom it waits',
+    load: async () => (await import('./command/rotate.ts')).rotateStatusCommand,
+  },
+  {
+    name: 'rotate plan',
+    summary: 'say which instances would fail if the next step of the rotation were taken now',
+    load: async () => (await import('./command/rotate.ts')).rotatePlanCommand,
+  },
+  {
+    name: 'rotate pause',
+    summary: 'stop the rotation where it stands, until it is resumed',
+    load: async () => (await import('./command/rotate.ts')).rotatePauseCommand,
+  },
+  {
+    name: 'rotate resume',
+    summary: 'let a paused rotation go on',
+    load: async () => (await import('./command/rotate.ts')).rotateResumeCommand,
+  },
+  {
+    name: 'rotate abort',
+    summary: 'go back to the trust anchor that the rotation began with',
+    load: async () => (await import('./command/rotate.ts')).rotateAbortCommand,
+  },
+  {
+    name: 'rotate excuse',
+    summary: 'do not wait for one instance, by name',
+    load: async () => (await import('./command/rotate.ts')).rotateExcuseCommand,
+  },
+  {
+    name: 'rotate history',
+    summary: 'list the rotations that ended, with who began them, why, and who was cut off',
+    load: async () => (await import('./command/rotate.ts')).rotateHistoryCommand,
+  },
+  {
+    name: 'incident anchor-compromised',
+    summary: 'replace a trust anchor whose key is in wrong hands, by a deadline',
+    load: async () => (await import('./command/incident.ts')).incidentAnchorCommand,
+  },
+  {
+    name: 'incident issuer-compromised',
+    summary: 'replace an issuer whose key is in wrong hands, at once',
+    load: async () => (await import('./command/incident.ts')).incidentIssuerCommand,
+  },
+  {
     name: 'audit verify',
     summary: 'check that no line of an audit log was altered or removed',
     load: async () => (await import('./command/audit-verify.ts')).auditVerifyCommand,

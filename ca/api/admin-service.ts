@@ -93,7 +93,8 @@ function statusOf(
   };
 }
 
-function authorityStatus(authority: Authority): AuthorityStatus {
+/** What operators are told of an authority, but for who holds it. */
+export function authorityStatus(authority: Authority): AuthorityStatus {
   return {
     id: authority.id,
     phase: authority.phase,

@@ -11,6 +11,8 @@ export const API_METHODS = [
   'kedge.v1.Admin/RewrapKeys',
   'kedge.v1.Downstream/Sync',
   'kedge.v1.Downstream/MintIssuer',
+  'kedge.v1.Admin/GetRotation',
+  'kedge.v1.Admin/ChangeRotation',
   'grpc.health.v1.Health/Check',
   'grpc.health.v1.Health/Watch',
 ] as const;

@@ -12,9 +12,10 @@ import { renewalsDue } from '../authority/renewals.ts';
 import type { RewrappedKeys } from '../authority/rewrap-keys.ts';
 import type { CaConfig } from '../config.ts';
 import type { Fleet } from '../fleet/fleet.ts';
-import { coverageOf } from '../fleet/fleet-coverage.ts';
+import { coverageOf, fleetCoverage } from '../fleet/fleet-coverage.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import type { AuditLog } from '../issue/audit-log.ts';
+import type { AuditEntry } from '../issue/audit-record.ts';
 import type { StoreStatus } from '../../proto/gen/kedge/v1/admin.ts';
 import type { IssuingService } from '../issue/issuing-service.ts';
 import type { PolicySource } from '../policy-source.ts';
@@ -26,6 +27,7 @@ import { caIdentityDocument } from './ca-identity-document.ts';
 import { HalfSentCalls } from './half-sent-calls.ts';
 import { HealthService } from './health-service.ts';
 import { issueX509Svid } from './identity-service.ts';
+import { rotationMethods } from './rotation-service.ts';
 import { adminServer, agentServer } from './server.ts';
 import { CA_PATH, ServingIdentity } from './serving-identity.ts';
 import { type ServingCertificate, TlsListener } from './tls-listener.ts';
@@ -163,12 +165,23 @@ export class CaApi {
       clock,
       startedAtMs: clock.now(),
     });
+    const rotation = {
+      engine,
+      coverage: () => fleetCoverage(liveFleet, clock.now()),
+      evidence: config.rotation.evidence,
+      upstream: config.upstream.kind,
+      note: (entry: AuditEntry) => audit.note(entry),
+      clock,
+    };
     this.#operators = adminServer(
       // Whoever can open the socket of the operators may read the keys beside it as well.
       { ...context, halfSent: this.#halfSent, disconnect: () => {} },
-      status,
-      getBundle(this.#bundle),
-      rewrapMethod({ rewrap: options.rewrapKeys, audit, clock }),
+      {
+        status,
+        bundle: getBundle(this.#bundle),
+        rewrap: rewrapMethod({ rewrap: options.rewrapKeys, audit, clock }),
+        ...rotationMethods(rotation),
+      },
     );
     registerApiGauges(registry, {
       connections: () => this.#listener?.connections ?? 0,

@@ -74,18 +74,24 @@ export function agentServer({ calls, issue, watch, health }: AgentServerOptions)
   return server;
 }
 
+/** The methods of {@link adminServer}. */
+export interface AdminMethods {
+  readonly status: UnaryMethod;
+  readonly bundle: UnaryMethod;
+  readonly rewrap: UnaryMethod;
+  readonly rotation: UnaryMethod;
+  readonly changeRotation: UnaryMethod;
+}
+
 /** The server for operators: Admin. */
-export function adminServer(
-  calls: CallOptions,
-  status: UnaryMethod,
-  bundle: UnaryMethod,
-  rewrap: UnaryMethod,
-): Server {
+export function adminServer(calls: CallOptions, methods: AdminMethods): Server {
   const routes: CallRoutes = {
     unary: new Map([
-      ['kedge.v1.Admin/GetStatus', withoutToken(status)],
-      ['kedge.v1.Admin/GetBundle', withoutToken(bundle)],
-      ['kedge.v1.Admin/RewrapKeys', withoutToken(rewrap)],
+      ['kedge.v1.Admin/GetStatus', withoutToken(methods.status)],
+      ['kedge.v1.Admin/GetBundle', withoutToken(methods.bundle)],
+      ['kedge.v1.Admin/RewrapKeys', withoutToken(methods.rewrap)],
+      ['kedge.v1.Admin/GetRotation', withoutToken(methods.rotation)],
+      ['kedge.v1.Admin/ChangeRotation', withoutToken(methods.changeRotation)],
     ]),
     openStreams: new Set(),
   };
@@ -104,6 +110,8 @@ const KINDS: Readonly<
   'kedge.v1.Admin/RewrapKeys': { requestStream: false, responseStream: false },
   'kedge.v1.Downstream/Sync': { requestStream: false, responseStream: false },
   'kedge.v1.Downstream/MintIssuer': { requestStream: false, responseStream: false },
+  'kedge.v1.Admin/GetRotation': { requestStream: false, responseStream: false },
+  'kedge.v1.Admin/ChangeRotation': { requestStream: false, responseStream: false },
   'grpc.health.v1.Health/Check': { requestStream: false, responseStream: false },
   'grpc.health.v1.Health/Watch': { requestStream: false, responseStream: true },
 };

@@ -1,7 +1,7 @@
 import { quote } from '../../pki/kedge-error.ts';
 import type { Request, Rotation } from './rotation.ts';
 import { beginRotation, endRotation, refused, type RotationPlan, turnedTo } from './rotation-transitions.ts';
-import type { TrustState } from './trust-state.ts';
+import type { Anchor, TrustState } from './trust-state.ts';
 
 /**
  * The key of an anchor is in wrong hands: it is tainted, and a rotation away from it begins, or takes over the one
@@ -9,8 +9,8 @@ import type { TrustState } from './trust-state.ts';
  *
  * - No rotation: one begins to a new anchor of `plan.upstream`.
  * - One away from that anchor: it goes on, with the deadline.
- * - One towards it: it goes back to where it came from; where that anchor is tainted as well, or cannot sign, a new
- *   rotation begins, to a new anchor.
+ * - One towards it: it goes back to where it came from; where that anchor is tainted as well, cannot sign, or was gone
+ *   back to already, a new rotation begins, to a new anchor.
  */
 export function compromiseAnchor(
   state: TrustState,
@@ -38,11 +38,7 @@ export function compromiseAnchor(
   const ended = endRotation(tainted, 'taken-over', atMs);
   if (rotation.goalAnchorId !== anchorId) return { ...ended, rotation: over };
   const anew: Rotation = { ...over, removedSequence: null, cutOff: [], cutOffCount: 0 };
-  const sound = ended.anchors.filter(
-    ({ phase, taintedAtMs, notBeforeMs, notAfterMs }) =>
-      phase !== 'prepared' && taintedAtMs === null && notBeforeMs <= atMs && atMs < notAfterMs,
-  );
-  const back = sound.find(({ id }) => id === rotation.fromAnchorId) ?? sound[0];
+  const back = soundOrigin(ended, rotation, atMs);
   if (back === undefined) {
     return { ...ended, rotation: { ...anew, upstream: plan.upstream, goalAnchorId: null } };
   }
@@ -51,6 +47,26 @@ export function compromiseAnchor(
     anchors: turnedTo(ended.anchors, back, atMs),
     rotation: { ...anew, upstream: back.upstream, goalAnchorId: back.id },
   };
+}
+
+/**
+ * The anchor that a rotation began with, where it may sign again. It was active when the rotation began, so that every
+ * instance holds it. Of any other anchor that is not known: one that was given up while it was prepared is in bundles
+ * that nobody may have acknowledged.
+ */
+function soundOrigin(
+  { anchors }: TrustState,
+  { fromAnchorId, goalAnchorId }: Rotation,
+  nowMs: number,
+): Anchor | undefined {
+  return anchors.find(
+    ({ id, taintedAtMs, notBeforeMs, notAfterMs }) =>
+      id === fromAnchorId &&
+      id !== goalAnchorId &&
+      taintedAtMs === null &&
+      notBeforeMs <= nowMs &&
+      nowMs < notAfterMs,
+  );
 }
 
 /** Marks an anchor as compromised: it mints no issuer any more. Harmless when repeated. */

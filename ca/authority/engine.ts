@@ -11,6 +11,7 @@ import type { Coverage } from './coverage.ts';
 import { checkLifecycleSettings, type LifecycleSettings } from './lifecycle-settings.ts';
 import type { MintingOptions } from './minting.ts';
 import { Reconciler, type Wait } from './reconciler.ts';
+import { changeTrustState } from './state-change.ts';
 import { TrustHolder, type TrustListener } from './trust-holder.ts';
 import type { TrustState } from './trust-state.ts';
 import type { TrustView } from './trust-view.ts';
@@ -46,6 +47,7 @@ export interface AuthorityHealth {
   readonly reason: string;
 }
 
+const STORE_TIMEOUT_MS = 10_000;
 /** Base and ceiling of the waits after a failure, milliseconds. */
 const BACKOFF = { baseMs: 500, capMs: 30_000 } as const;
 
@@ -104,7 +106,7 @@ export class AuthorityEngine {
       minting: options,
       upstreamSight: () => this.#observer.sight,
       onRefused: () => this.#observer.look(),
-      storeTimeoutMs: options.storeTimeoutMs ?? 10_000,
+      storeTimeoutMs: options.storeTimeoutMs ?? STORE_TIMEOUT_MS,
       mintTimeoutMs,
     });
   }
@@ -166,6 +168,20 @@ export class AuthorityEngine {
   /** Calls `listener` with each new view, at once after it is in force. Gives what ends that. */
   onChange(listener: TrustListener): () => void {
     return this.#holder.onChange(listener);
+  }
+
+  /**
+   * Changes the trust state as an operator asks; the lifecycle goes on from there at once. Gives the state that is
+   * stored then. Errors as {@link changeTrustState} has them.
+   */
+  async change(change: (state: TrustState) => TrustState, signal: AbortSignal): Promise<TrustState> {
+    const { store, clock, storeTimeoutMs: timeoutMs = STORE_TIMEOUT_MS } = this.#options;
+    const knownSequence = this.current().bundle.sequence;
+    try {
+      return await changeTrustState({ store, clock, timeoutMs, knownSequence }, change, signal);
+    } finally {
+      this.#changes.wake();
+    }
   }
 
   health(): AuthorityHealth {

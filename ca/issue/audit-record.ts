@@ -15,7 +15,8 @@ export type AuditEvent =
   | `authority.${string}`
   | `policy.${string}`
   | `keys.${string}`
-  | `downstream.${string}`;
+  | `downstream.${string}`
+  | `rotation.${string}`;
 
 /** What was refused: an SVID, or a Watch stream, when it was opened or later. */
 export type RefusedEvent = 'svid.refused' | 'watch.refused';

@@ -12,6 +12,137 @@ export const protobufPackage = "kedge.v1";
 
 export const protobufFileName = "kedge/v1/admin.proto";
 
+export const RotationAct = {
+  ROTATION_ACT_UNSPECIFIED: 0,
+  /** ROTATION_ACT_START - A planned rotation begins. */
+  ROTATION_ACT_START: 1,
+  ROTATION_ACT_PAUSE: 2,
+  ROTATION_ACT_RESUME: 3,
+  /** ROTATION_ACT_ABORT - Back to the trust anchor that it began with. */
+  ROTATION_ACT_ABORT: 4,
+  /** ROTATION_ACT_EXCUSE - No gate waits for the target any more: an instance, by pod UID or as namespace/pod. */
+  ROTATION_ACT_EXCUSE: 5,
+  /** ROTATION_ACT_ANCHOR_COMPROMISED - The key of the target, a trust anchor, is in wrong hands. */
+  ROTATION_ACT_ANCHOR_COMPROMISED: 6,
+  /** ROTATION_ACT_ISSUER_COMPROMISED - The key of the target, an issuer, is in wrong hands. */
+  ROTATION_ACT_ISSUER_COMPROMISED: 7,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type RotationAct = typeof RotationAct[keyof typeof RotationAct];
+
+export namespace RotationAct {
+  export type ROTATION_ACT_UNSPECIFIED = typeof RotationAct.ROTATION_ACT_UNSPECIFIED;
+  export type ROTATION_ACT_START = typeof RotationAct.ROTATION_ACT_START;
+  export type ROTATION_ACT_PAUSE = typeof RotationAct.ROTATION_ACT_PAUSE;
+  export type ROTATION_ACT_RESUME = typeof RotationAct.ROTATION_ACT_RESUME;
+  export type ROTATION_ACT_ABORT = typeof RotationAct.ROTATION_ACT_ABORT;
+  export type ROTATION_ACT_EXCUSE = typeof RotationAct.ROTATION_ACT_EXCUSE;
+  export type ROTATION_ACT_ANCHOR_COMPROMISED = typeof RotationAct.ROTATION_ACT_ANCHOR_COMPROMISED;
+  export type ROTATION_ACT_ISSUER_COMPROMISED = typeof RotationAct.ROTATION_ACT_ISSUER_COMPROMISED;
+  export type UNRECOGNIZED = typeof RotationAct.UNRECOGNIZED;
+}
+
+export interface GetRotationRequest {
+}
+
+export interface ChangeRotationRequest {
+  act: RotationAct;
+  /** An instance, or the beginning of the id of an authority, 8 digits or more. Empty: the active one. */
+  target: string;
+  /** Start, and a compromised anchor: milliseconds since the Unix epoch. Absent: none; 1 hour for a compromise. */
+  deadlineMs?:
+    | bigint
+    | undefined;
+  /** Who asks, and why: for the audit log. At most 200 characters each. */
+  by: string;
+  reason: string;
+  /** Nothing is changed. */
+  dryRun: boolean;
+}
+
+export interface GetRotationResponse {
+  /** Absent: none is under way. */
+  current:
+    | RotationStatus
+    | undefined;
+  /** The oldest first. */
+  past: PastRotationStatus[];
+  /** What the lifecycle does next, or waits for, in words. */
+  lifecycle: string;
+  serverTimeMs: bigint;
+  anchors: AuthorityStatus[];
+  issuers: AuthorityStatus[];
+  bundleSequence: bigint;
+}
+
+export interface RotationStatus {
+  /** Counts the rotations of the trust domain, from 1. */
+  number: number;
+  /** planned, compromise */
+  kind: string;
+  /** self, disk, vault, kedge */
+  upstream: string;
+  fromAnchorId: string;
+  /** Empty: it is not in the bundle yet. */
+  goalAnchorId: string;
+  /** prepare, acknowledge, activate, renew, confirm */
+  step: string;
+  startedAtMs: bigint;
+  deadlineMs?: bigint | undefined;
+  pausedAtMs?: bigint | undefined;
+  abortedAtMs?: bigint | undefined;
+  by: string;
+  reason: string;
+  /** Absent: it waits for no instance. */
+  gate:
+    | GateStatus
+    | undefined;
+  /** Names of instances. */
+  excused: string[];
+  cutOff: string[];
+  cutOffCount: number;
+}
+
+/** What the rotation waits for. */
+export interface GateStatus {
+  open: boolean;
+  /** In words. */
+  reason: string;
+  instances: number;
+  stragglers: number;
+  /** At most 100. */
+  named: StragglerStatus[];
+}
+
+export interface StragglerStatus {
+  /** Pod UID. */
+  id: string;
+  /** namespace/pod */
+  name: string;
+  bundleSequence: bigint;
+  /** The issuer of its SVID: subject key identifier, lower-case hex; empty = it holds none. */
+  issuerId: string;
+  svidNotAfterMs: bigint;
+}
+
+export interface PastRotationStatus {
+  number: number;
+  kind: string;
+  upstream: string;
+  fromAnchorId: string;
+  goalAnchorId: string;
+  startedAtMs: bigint;
+  endedAtMs: bigint;
+  /** completed, aborted, taken-over */
+  outcome: string;
+  by: string;
+  reason: string;
+  excused: string[];
+  cutOff: string[];
+  cutOffCount: number;
+}
+
 export interface GetStatusRequest {
 }
 
@@ -108,6 +239,895 @@ export interface AuditStatus {
   /** SHA-256 of the newest line, lower-case hex. */
   head: string;
 }
+
+function createBaseGetRotationRequest(): GetRotationRequest {
+  return {};
+}
+
+export const GetRotationRequest: MessageFns<GetRotationRequest> = {
+  encode(_: GetRotationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRotationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRotationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseChangeRotationRequest(): ChangeRotationRequest {
+  return { act: 0, target: "", deadlineMs: undefined, by: "", reason: "", dryRun: false };
+}
+
+export const ChangeRotationRequest: MessageFns<ChangeRotationRequest> = {
+  encode(message: ChangeRotationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.act !== 0) {
+      writer.uint32(8).int32(message.act);
+    }
+    if (message.target !== "") {
+      writer.uint32(18).string(message.target);
+    }
+    if (message.deadlineMs !== undefined) {
+      if (BigInt.asIntN(64, message.deadlineMs) !== message.deadlineMs) {
+        throw new globalThis.Error("value provided for field message.deadlineMs of type int64 too large");
+      }
+      writer.uint32(24).int64(message.deadlineMs);
+    }
+    if (message.by !== "") {
+      writer.uint32(34).string(message.by);
+    }
+    if (message.reason !== "") {
+      writer.uint32(42).string(message.reason);
+    }
+    if (message.dryRun !== false) {
+      writer.uint32(48).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChangeRotationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChangeRotationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.act = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.deadlineMs = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.by = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.dryRun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetRotationResponse(): GetRotationResponse {
+  return {
+    current: undefined,
+    past: [],
+    lifecycle: "",
+    serverTimeMs: 0n,
+    anchors: [],
+    issuers: [],
+    bundleSequence: 0n,
+  };
+}
+
+export const GetRotationResponse: MessageFns<GetRotationResponse> = {
+  encode(message: GetRotationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.current !== undefined) {
+      RotationStatus.encode(message.current, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.past) {
+      PastRotationStatus.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.lifecycle !== "") {
+      writer.uint32(26).string(message.lifecycle);
+    }
+    if (message.serverTimeMs !== 0n) {
+      if (BigInt.asIntN(64, message.serverTimeMs) !== message.serverTimeMs) {
+        throw new globalThis.Error("value provided for field message.serverTimeMs of type int64 too large");
+      }
+      writer.uint32(32).int64(message.serverTimeMs);
+    }
+    for (const v of message.anchors) {
+      AuthorityStatus.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.issuers) {
+      AuthorityStatus.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.bundleSequence !== 0n) {
+      if (BigInt.asUintN(64, message.bundleSequence) !== message.bundleSequence) {
+        throw new globalThis.Error("value provided for field message.bundleSequence of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.bundleSequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRotationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRotationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.current = RotationStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.past.push(PastRotationStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.lifecycle = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.serverTimeMs = reader.int64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.anchors.push(AuthorityStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.issuers.push(AuthorityStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.bundleSequence = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRotationStatus(): RotationStatus {
+  return {
+    number: 0,
+    kind: "",
+    upstream: "",
+    fromAnchorId: "",
+    goalAnchorId: "",
+    step: "",
+    startedAtMs: 0n,
+    deadlineMs: undefined,
+    pausedAtMs: undefined,
+    abortedAtMs: undefined,
+    by: "",
+    reason: "",
+    gate: undefined,
+    excused: [],
+    cutOff: [],
+    cutOffCount: 0,
+  };
+}
+
+export const RotationStatus: MessageFns<RotationStatus> = {
+  encode(message: RotationStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint32(message.number);
+    }
+    if (message.kind !== "") {
+      writer.uint32(18).string(message.kind);
+    }
+    if (message.upstream !== "") {
+      writer.uint32(26).string(message.upstream);
+    }
+    if (message.fromAnchorId !== "") {
+      writer.uint32(34).string(message.fromAnchorId);
+    }
+    if (message.goalAnchorId !== "") {
+      writer.uint32(42).string(message.goalAnchorId);
+    }
+    if (message.step !== "") {
+      writer.uint32(50).string(message.step);
+    }
+    if (message.startedAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.startedAtMs) !== message.startedAtMs) {
+        throw new globalThis.Error("value provided for field message.startedAtMs of type int64 too large");
+      }
+      writer.uint32(56).int64(message.startedAtMs);
+    }
+    if (message.deadlineMs !== undefined) {
+      if (BigInt.asIntN(64, message.deadlineMs) !== message.deadlineMs) {
+        throw new globalThis.Error("value provided for field message.deadlineMs of type int64 too large");
+      }
+      writer.uint32(64).int64(message.deadlineMs);
+    }
+    if (message.pausedAtMs !== undefined) {
+      if (BigInt.asIntN(64, message.pausedAtMs) !== message.pausedAtMs) {
+        throw new globalThis.Error("value provided for field message.pausedAtMs of type int64 too large");
+      }
+      writer.uint32(72).int64(message.pausedAtMs);
+    }
+    if (message.abortedAtMs !== undefined) {
+      if (BigInt.asIntN(64, message.abortedAtMs) !== message.abortedAtMs) {
+        throw new globalThis.Error("value provided for field message.abortedAtMs of type int64 too large");
+      }
+      writer.uint32(80).int64(message.abortedAtMs);
+    }
+    if (message.by !== "") {
+      writer.uint32(90).string(message.by);
+    }
+    if (message.reason !== "") {
+      writer.uint32(98).string(message.reason);
+    }
+    if (message.gate !== undefined) {
+      GateStatus.encode(message.gate, writer.uint32(106).fork()).join();
+    }
+    for (const v of message.excused) {
+      writer.uint32(114).string(v!);
+    }
+    for (const v of message.cutOff) {
+      writer.uint32(122).string(v!);
+    }
+    if (message.cutOffCount !== 0) {
+      writer.uint32(128).uint32(message.cutOffCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotationStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotationStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.upstream = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.fromAnchorId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.goalAnchorId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.step = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.startedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.deadlineMs = reader.int64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.pausedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.abortedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.by = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.gate = GateStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.excused.push(reader.string());
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.cutOff.push(reader.string());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.cutOffCount = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGateStatus(): GateStatus {
+  return { open: false, reason: "", instances: 0, stragglers: 0, named: [] };
+}
+
+export const GateStatus: MessageFns<GateStatus> = {
+  encode(message: GateStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.open !== false) {
+      writer.uint32(8).bool(message.open);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.instances !== 0) {
+      writer.uint32(24).uint32(message.instances);
+    }
+    if (message.stragglers !== 0) {
+      writer.uint32(32).uint32(message.stragglers);
+    }
+    for (const v of message.named) {
+      StragglerStatus.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GateStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGateStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.open = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.instances = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stragglers = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.named.push(StragglerStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStragglerStatus(): StragglerStatus {
+  return { id: "", name: "", bundleSequence: 0n, issuerId: "", svidNotAfterMs: 0n };
+}
+
+export const StragglerStatus: MessageFns<StragglerStatus> = {
+  encode(message: StragglerStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.bundleSequence !== 0n) {
+      if (BigInt.asUintN(64, message.bundleSequence) !== message.bundleSequence) {
+        throw new globalThis.Error("value provided for field message.bundleSequence of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.bundleSequence);
+    }
+    if (message.issuerId !== "") {
+      writer.uint32(34).string(message.issuerId);
+    }
+    if (message.svidNotAfterMs !== 0n) {
+      if (BigInt.asIntN(64, message.svidNotAfterMs) !== message.svidNotAfterMs) {
+        throw new globalThis.Error("value provided for field message.svidNotAfterMs of type int64 too large");
+      }
+      writer.uint32(40).int64(message.svidNotAfterMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StragglerStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStragglerStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bundleSequence = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.issuerId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.svidNotAfterMs = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePastRotationStatus(): PastRotationStatus {
+  return {
+    number: 0,
+    kind: "",
+    upstream: "",
+    fromAnchorId: "",
+    goalAnchorId: "",
+    startedAtMs: 0n,
+    endedAtMs: 0n,
+    outcome: "",
+    by: "",
+    reason: "",
+    excused: [],
+    cutOff: [],
+    cutOffCount: 0,
+  };
+}
+
+export const PastRotationStatus: MessageFns<PastRotationStatus> = {
+  encode(message: PastRotationStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint32(message.number);
+    }
+    if (message.kind !== "") {
+      writer.uint32(18).string(message.kind);
+    }
+    if (message.upstream !== "") {
+      writer.uint32(26).string(message.upstream);
+    }
+    if (message.fromAnchorId !== "") {
+      writer.uint32(34).string(message.fromAnchorId);
+    }
+    if (message.goalAnchorId !== "") {
+      writer.uint32(42).string(message.goalAnchorId);
+    }
+    if (message.startedAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.startedAtMs) !== message.startedAtMs) {
+        throw new globalThis.Error("value provided for field message.startedAtMs of type int64 too large");
+      }
+      writer.uint32(48).int64(message.startedAtMs);
+    }
+    if (message.endedAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.endedAtMs) !== message.endedAtMs) {
+        throw new globalThis.Error("value provided for field message.endedAtMs of type int64 too large");
+      }
+      writer.uint32(56).int64(message.endedAtMs);
+    }
+    if (message.outcome !== "") {
+      writer.uint32(66).string(message.outcome);
+    }
+    if (message.by !== "") {
+      writer.uint32(74).string(message.by);
+    }
+    if (message.reason !== "") {
+      writer.uint32(82).string(message.reason);
+    }
+    for (const v of message.excused) {
+      writer.uint32(90).string(v!);
+    }
+    for (const v of message.cutOff) {
+      writer.uint32(98).string(v!);
+    }
+    if (message.cutOffCount !== 0) {
+      writer.uint32(104).uint32(message.cutOffCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PastRotationStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePastRotationStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.upstream = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.fromAnchorId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.goalAnchorId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.startedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.endedAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.outcome = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.by = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.excused.push(reader.string());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.cutOff.push(reader.string());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.cutOffCount = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
 
 function createBaseGetStatusRequest(): GetStatusRequest {
   return {};

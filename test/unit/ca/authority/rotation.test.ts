@@ -407,6 +407,12 @@ describe('a compromise', () => {
     }
   });
 
+  it('of the old anchor after an abort goes to a third: nobody may have acknowledged the one that was given up', () => {
+    const aborted = abortRotation(upTo('prepared'), NOW);
+    const over = compromiseAnchor(aborted, OLD, plan, request);
+    assert.deepEqual([over.rotation?.goalAnchorId, phases(over)], [null, ['01 active', '02 retired']]);
+  });
+
   it('of both anchors goes to a third', () => {
     const both = compromiseAnchor(
       compromiseAnchor(upTo('activated'), OLD, plan, request),
