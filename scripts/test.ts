@@ -6,7 +6,8 @@
  * - system: test/system, whole processes and real peers, one file at a time, and beside them the one that waits most;
  * - cluster: test/cluster, on a real kube-apiserver and etcd, in the same way;
  * - fuzz: test/fuzz, at least 100,000 hostile inputs over the parsers;
- * - model: test/model, every state of the model of a rotation, with `spin`.
+ * - model: test/model, every state of the model of a rotation, with `spin`, and the real lifecycle under at least
+ *   20,000 random schedules.
  *
  * `cluster --bench` runs the benchmark on that API server instead: see test/bench/cluster-main.ts.
  *
