@@ -1,9 +1,10 @@
 import type { Clock } from '../host/clock.ts';
 import type { MetricsRegistry } from '../host/metrics.ts';
 import { KEDGE_VERSION } from '../host/version.ts';
+import { type GateEvidence, gateOf, lookAtGate } from './authority/gates.ts';
 import type { TrustView } from './authority/trust-view.ts';
 import type { Fleet } from './fleet/fleet.ts';
-import { coverageOf, stragglersOf } from './fleet/fleet-coverage.ts';
+import { coverageOf, fleetCoverage, stragglersOf } from './fleet/fleet-coverage.ts';
 import type { FleetView } from './fleet/fleet-view.ts';
 
 /** What the metrics about the CA as a whole are read from, at each scrape. */
@@ -15,6 +16,8 @@ export interface CaMetricsSources {
   /** Whether the upstream authority was well when it was last asked. */
   readonly upstreamOk: () => boolean;
   readonly ready: () => boolean;
+  /** Which evidence the gates of a rotation take. */
+  readonly gateEvidence: GateEvidence;
   /** Whether the newest edit of the policy file is in force; true without a file. */
   readonly policyCurrent: () => boolean;
   readonly clock: Clock;
@@ -22,7 +25,7 @@ export interface CaMetricsSources {
 
 /** Registers the metrics about trust, fleet and readiness. */
 export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsSources): void {
-  const { trustView, upstreamOk, fleet, liveFleet, ready, policyCurrent, clock } = sources;
+  const { trustView, upstreamOk, fleet, liveFleet, ready, gateEvidence, policyCurrent, clock } = sources;
   registry
     .gauge({ name: 'kedge_info', help: 'Always 1; the label says which version runs.', labels: ['version'] })
     .set({ version: KEDGE_VERSION }, 1);
@@ -62,6 +65,22 @@ export function registerCaMetrics(registry: MetricsRegistry, sources: CaMetricsS
       const { bundle, signingIssuer } = trustView();
       const goal = { bundleSequence: bundle.sequence, authorityKeyId: signingIssuer?.issuer.id ?? null };
       return stragglersOf(coverage(), goal).length;
+    },
+  );
+  gauge(
+    'kedge_rotation_under_way',
+    '1 while a rotation of the trust anchor is under way, paused ones included, else 0.',
+    () => Number(trustView().state.rotation !== null),
+  );
+  gauge(
+    'kedge_rotation_stragglers',
+    'Live instances that the rotation of the trust anchor waits for.',
+    () => {
+      const { state } = trustView();
+      const goal = gateOf(state);
+      return goal === null
+        ? 0
+        : lookAtGate(goal, state, fleetCoverage(liveFleet, clock.now()), gateEvidence).stragglers.length;
     },
   );
   gauge(

@@ -253,6 +253,7 @@ export async function startCa(options: CaProcessOptions): Promise<RunningCa> {
     fleet,
     liveFleet,
     ready: () => api.readiness().ready,
+    gateEvidence: config.rotation.evidence,
     policyCurrent: () => policy.message().error === '',
     clock,
   });
