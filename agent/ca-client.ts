@@ -25,7 +25,18 @@ export interface CaClientOptions {
   /** Reads the anchors of the bootstrap bundle file; called when there is nothing newer, or what there is fails. */
   readonly readBootstrap: () => Promise<readonly Uint8Array[]>;
   readonly clock: Clock;
+  /** What is asked for with each CSR; the CA's policy bounds it. Default: nothing. */
+  readonly wish?: SvidWish;
 }
+
+/** What a workload asks of its SVID beside its identity. */
+export interface SvidWish {
+  /** Seconds; 0 = as long as the policy grants. */
+  readonly ttlSeconds: number;
+  readonly dnsNames: readonly string[];
+}
+
+const NO_WISH: SvidWish = { ttlSeconds: 0, dnsNames: [] };
 
 /** An answer to a request for an SVID, not checked yet. */
 export interface IssueAnswer {
@@ -102,7 +113,7 @@ export class CaClient implements TrustKeeper {
    * `ca_identity_mismatch`, `cancelled`, ...
    */
   async issueX509Svid(csr: Uint8Array, token: string, signal: AbortSignal): Promise<IssueAnswer> {
-    const { clock } = this.#options;
+    const { clock, wish = NO_WISH } = this.#options;
     const connection = await this.#connect();
     const sent = instantOf(clock);
     const { promise, resolve, reject } = Promise.withResolvers<IssueAnswer>();
@@ -110,7 +121,7 @@ export class CaClient implements TrustKeeper {
       '/kedge.v1.Identity/IssueX509Svid',
       (request: IssueX509SvidRequest) => Buffer.from(IssueX509SvidRequest.encode(request).finish()),
       (bytes) => IssueX509SvidResponse.decode(bytes),
-      { csr },
+      { csr, ttlSeconds: wish.ttlSeconds, dnsNames: [...wish.dnsNames] },
       bearer(token),
       (failure, response) => {
         if (failure === null && response !== undefined) {

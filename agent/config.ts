@@ -3,6 +3,8 @@ import { isKedgeError, KedgeError, quote } from '../pki/kedge-error.ts';
 import { LIMITS } from '../pki/limits.ts';
 import { SpiffeId, TrustDomain } from '../pki/spiffe-id.ts';
 import { type JsonValue, parseStrictJson } from '../pki/strict-json.ts';
+import { isDnsName } from '../pki/dns-name.ts';
+import type { SvidWish } from './ca-client.ts';
 import { type FilesConfig, filesConfigOf } from './files-config.ts';
 import { type CanaryConfig, canaryConfigOf } from './canary-config.ts';
 import type { SdsSettings } from './feed/sds-feed.ts';
@@ -28,6 +30,8 @@ export interface AgentConfig {
   readonly bootstrapBundle: string;
   readonly expectedId?: SpiffeId;
   readonly issueTimeoutMs: number;
+  /** What is asked of the CA with each CSR. */
+  readonly wish: SvidWish;
   /** The Workload API; absent = not served. */
   readonly workloadApi?: {
     readonly socketPaths: readonly string[];
@@ -135,6 +139,22 @@ function lineOf(text: string, key: string): number {
   return at < 0 ? 1 : text.slice(0, at).split('\n').length;
 }
 
+/** The most DNS names that a CA takes in a request. */
+const MAX_DNS_NAMES = 16;
+
+/** Throws `config_invalid`. */
+function wishOf(ttlMs: SettingValue | undefined, names: string | undefined): SvidWish {
+  const dnsNames = names?.split(',') ?? [];
+  const bad = dnsNames.find((name) => !isDnsName(name));
+  if (bad !== undefined || dnsNames.length > MAX_DNS_NAMES) {
+    const problem = bad === undefined ? `has ${dnsNames.length} names` : `does not take ${quote(bad)}`;
+    throw new KedgeError('config_invalid', `dnsNames ${problem}`, {
+      hint: `allowed are up to ${MAX_DNS_NAMES} DNS names, lower case, without wildcard, separated by commas`,
+    });
+  }
+  return { ttlSeconds: typeof ttlMs === 'number' ? Math.ceil(ttlMs / 1_000) : 0, dnsNames };
+}
+
 function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConfig {
   const text = (key: AgentSettingKey): string | undefined => values.get(key) as string | undefined;
   const number = (key: AgentSettingKey): number => values.get(key) as number;
@@ -185,6 +205,7 @@ function configOf(values: ReadonlyMap<AgentSettingKey, SettingValue>): AgentConf
     bootstrapBundle: text('bootstrapBundle') ?? '',
     ...(expectedId === undefined ? {} : { expectedId }),
     issueTimeoutMs: number('issueTimeout'),
+    wish: wishOf(values.get('svidTtl'), text('dnsNames')),
     ...(socketPaths.length === 0
       ? {}
       : {

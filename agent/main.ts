@@ -70,6 +70,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     trustDomain,
     readBootstrap: () => readBootstrapBundle(config.bootstrapBundle),
     clock,
+    wish: config.wish,
   });
   closers.push(() => client.close());
   client.warmUp();

@@ -85,6 +85,20 @@ export const AGENT_SETTINGS = [
     help: 'refuse to serve any other SPIFFE ID than this',
   },
   {
+    key: 'svidTtl',
+    type: 'duration',
+    value: 'duration',
+    min: 1_000,
+    max: 31_536_000_000,
+    help: "lifetime of the SVID to ask the CA for; the CA's policy bounds it, and absent leaves it to that",
+  },
+  {
+    key: 'dnsNames',
+    type: 'text',
+    value: 'names',
+    help: "names to ask for as DNS SANs beside those that the CA's policy gives, separated by commas; it must allow each",
+  },
+  {
     key: 'issueTimeout',
     type: 'duration',
     value: 'duration',

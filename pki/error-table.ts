@@ -143,6 +143,7 @@ export const ERROR_TABLE = {
   // --- policy
   identity_denied: denied('the policy denies this identity'),
   key_type_denied: denied('the policy does not allow this key type for this identity'),
+  dns_name_denied: denied('the policy does not allow this identity a DNS name that it asks for'),
   dns_name_template_mismatch: denied(
     'a DNS name template of the policy yields no valid DNS name for this workload',
   ),

@@ -6,6 +6,7 @@ import type { Attestor, Peer, WorkloadInstance } from '../attest/attestor.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { IssuedSvid } from '../issue/issuance.ts';
 import type { IssuingService } from '../issue/issuing-service.ts';
+import { checkedWish, type SvidWish } from '../issue/svid-wish.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import type { CurrentBundle } from './bundle-message.ts';
 import { encodeIssueAnswer } from './issue-answer.ts';
@@ -58,23 +59,26 @@ async function issue(
   request: Buffer,
 ): Promise<Uint8Array> {
   const peer = peerOf(call);
-  let csr: Uint8Array;
+  let asked: { readonly csr: Uint8Array; readonly wish?: SvidWish };
   try {
-    csr = csrOf(request);
+    asked = requestOf(request);
   } catch (error) {
     issuing.refuse({ api: API, error, instance, peer });
     throw error;
   }
-  const svid = await issuing.submit({ api: API, instance, peer, csr, signal: call.signal });
+  const svid = await issuing.submit({ api: API, instance, peer, ...asked, signal: call.signal });
   const nowMs = clock.now();
   fleet.issued(instance, svid, nowMs);
   return encodeAnswer(svid, bundle.get().issueField, nowMs);
 }
 
-/** Throws `message_malformed`, `csr_malformed`. */
-function csrOf(request: Buffer): Uint8Array {
-  const { csr } = decodeMessage(IssueX509SvidRequest, request);
-  if (csr.length > 0) return csr;
+/** Throws `message_malformed`, `csr_malformed`, `dns_name_denied`. */
+function requestOf(request: Buffer): { readonly csr: Uint8Array; readonly wish?: SvidWish } {
+  const { csr, ttlSeconds, dnsNames } = decodeMessage(IssueX509SvidRequest, request);
+  if (csr.length > 0) {
+    const wish = checkedWish(ttlSeconds, dnsNames);
+    return wish === undefined ? { csr } : { csr, wish };
+  }
   throw new KedgeError('csr_malformed', 'the request holds no CSR', { hint: 'send a PKCS#10 request, DER' });
 }
 

@@ -70,6 +70,8 @@ function agentArguments({ settings, options, fsGroup }: AgentContainerOptions): 
     // The volume itself belongs to root and is open to all: the agent makes a folder of its own in it.
     ['cache-folder', `${POD_PATHS.cache}/identity`],
   ];
+  if (options.svidTtl !== null) flags.push(['svid-ttl', options.svidTtl]);
+  if (options.dnsNames !== null) flags.push(['dns-names', options.dnsNames]);
   // Whoever has the volume is of this pod, whatever its user: the socket is for all of them.
   if (workloadApi || istioSds) flags.push(['socket-mode', '0666']);
   if (workloadApi) flags.push(['socket', POD_PATHS.socket]);

@@ -1,3 +1,7 @@
+import { parseDurationMs } from '../../host/duration.ts';
+import { isDnsName } from '../../pki/dns-name.ts';
+import { isKedgeError } from '../../pki/kedge-error.ts';
+
 /** How the value of an annotation is read: the text that it gives the agent, or null for one that is not allowed. */
 export interface ValueForm {
   /** As a message and the documentation name what is allowed. */
@@ -56,6 +60,29 @@ export const LOCAL_ADDRESSES: ValueForm = {
     return addresses.length <= 8 && addresses.every(isLocal) && new Set(addresses).size === addresses.length
       ? text
       : null;
+  },
+};
+
+/** DNS names, as the agent takes them. */
+export const DNS_NAMES: ValueForm = {
+  allowed: 'up to 16 different DNS names in lower case, separated by commas',
+  read: (text) => {
+    const names = text.split(',');
+    return names.length <= 16 && names.every(isDnsName) && new Set(names).size === names.length ? text : null;
+  },
+};
+
+/** A duration in whole seconds or more. */
+export const DURATION: ValueForm = {
+  allowed: 'a duration of 1s to 8760h, as in 30m',
+  read: (text) => {
+    try {
+      const ms = parseDurationMs(text);
+      return ms >= 1_000 && ms <= 31_536_000_000 ? text : null;
+    } catch (error) {
+      if (isKedgeError(error, 'config_invalid')) return null;
+      throw error;
+    }
   },
 };
 

@@ -2,6 +2,8 @@ import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import { INJECT_KEY } from '../kubernetes/cluster-names.ts';
 import {
   ADDRESS,
+  DNS_NAMES,
+  DURATION,
   IMAGE,
   LOCAL_ADDRESSES,
   matching,
@@ -70,6 +72,19 @@ export const ANNOTATIONS = [
     form: ADDRESS,
     default: '`injection.caAddress`',
     means: 'gRPC address of the CA',
+  },
+  {
+    name: 'svid-ttl',
+    form: DURATION,
+    default: 'what the policy grants',
+    means: 'lifetime of SVIDs to ask the CA for; its policy cuts it to `minTtl` and `ttl`',
+  },
+  {
+    name: 'dns-names',
+    form: DNS_NAMES,
+    default: 'what the policy gives',
+    means:
+      'DNS names to ask for beside those; one that `allowedDnsNames` of the policy has not refuses the SVID',
   },
   {
     name: 'log-level',

@@ -12,6 +12,9 @@ export interface PodOptions {
   readonly imagePullPolicy: ImagePullPolicy;
   readonly caAddress: string;
   readonly logLevel: AgentLogLevel;
+  /** As the agent takes them; null = not asked for. */
+  readonly svidTtl: string | null;
+  readonly dnsNames: string | null;
   readonly resources: AgentResources;
   readonly userId: number;
   /** Null = the agent serves no HTTP. */
@@ -36,6 +39,8 @@ export function podOptions(settings: InjectionSettings, annotations: AnnotationV
     imagePullPolicy: (annotations.get('image-pull-policy') ?? settings.imagePullPolicy) as ImagePullPolicy,
     caAddress: annotations.get('ca-address') ?? settings.caAddress,
     logLevel: (annotations.get('log-level') ?? settings.logLevel) as AgentLogLevel,
+    svidTtl: annotations.get('svid-ttl') ?? null,
+    dnsNames: annotations.get('dns-names') ?? null,
     resources: {
       cpuRequest: annotations.get('cpu-request') ?? resources.cpuRequest,
       memoryRequest: annotations.get('memory-request') ?? resources.memoryRequest,

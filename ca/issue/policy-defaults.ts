@@ -12,6 +12,9 @@ export interface PolicyBounds {
 /** SVID lifetime where neither file nor rule gives one: 24 hours, as meshes have it. */
 export const DEFAULT_TTL_MS = 86_400_000;
 
+/** The shortest lifetime that a workload may ask for where neither file nor rule gives one: what it costs is the CA's. */
+export const DEFAULT_MIN_TTL_MS = 600_000;
+
 /** Key types where neither file nor rule gives any: all. */
 export const SVID_KEY_TYPES = [
   'ec-p256',
@@ -27,6 +30,8 @@ export function fallbackTerms(bounds: PolicyBounds): GrantTerms {
   return {
     ttlMs: Math.min(DEFAULT_TTL_MS, bounds.maxTtlMs),
     keyTypes: new Set(SVID_KEY_TYPES),
+    minTtlMs: DEFAULT_MIN_TTL_MS,
     dnsNames: [],
+    allowedDnsNames: [],
   };
 }

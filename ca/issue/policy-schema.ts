@@ -15,7 +15,9 @@ export function policySchema(bounds: PolicyBounds): z.ZodType<PolicyTerms> {
   const grantShape = {
     ttl: ttlSchema(bounds).optional(),
     keyTypes: z.array(z.enum(SVID_KEY_TYPES)).min(1).max(SVID_KEY_TYPES.length).optional(),
+    minTtl: ttlSchema(bounds).optional(),
     dnsNames: z.array(dnsNameSchema).max(LIMITS.policyDnsNames).optional(),
+    allowedDnsNames: z.array(dnsNameSchema).max(LIMITS.policyDnsNames).optional(),
   };
   const patternShape = { namespace: patternSchema.optional(), serviceAccount: patternSchema.optional() };
   return closedObject({
@@ -49,14 +51,18 @@ export function policySchema(bounds: PolicyBounds): z.ZodType<PolicyTerms> {
 interface GrantInput {
   readonly ttl?: number | undefined;
   readonly keyTypes?: readonly SvidKeyType[] | undefined;
+  readonly minTtl?: number | undefined;
   readonly dnsNames?: readonly DnsNameTemplate[] | undefined;
+  readonly allowedDnsNames?: readonly DnsNameTemplate[] | undefined;
 }
 
 function termsOf(input: GrantInput, base: GrantTerms): GrantTerms {
   return {
     ttlMs: input.ttl ?? base.ttlMs,
     keyTypes: input.keyTypes === undefined ? base.keyTypes : new Set(input.keyTypes),
+    minTtlMs: input.minTtl ?? base.minTtlMs,
     dnsNames: input.dnsNames ?? base.dnsNames,
+    allowedDnsNames: input.allowedDnsNames ?? base.allowedDnsNames,
   };
 }
 

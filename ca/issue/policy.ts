@@ -10,16 +10,27 @@ export interface Grant {
   readonly dnsNames: readonly string[];
 }
 
+/** What an identity may ask for beside what it is granted. */
+export interface Latitude {
+  /** The shortest lifetime, milliseconds; at most the one that is granted. */
+  readonly minTtlMs: number;
+  /** DNS SANs that it gets when it asks for them. */
+  readonly allowedDnsNames: readonly string[];
+}
+
 /** The policy's answer about one identity. */
 export type PolicyDecision =
-  | { readonly kind: 'granted'; readonly grant: Grant }
+  /** Without latitude what it asks for changes nothing, and a DNS name is refused. */
+  | { readonly kind: 'granted'; readonly grant: Grant; readonly latitude?: Latitude }
   | { readonly kind: 'denied'; readonly reason: string };
 
 /** What a rule says of those that it matches; the same shape serves as the defaults. */
 export interface GrantTerms {
   readonly ttlMs: number;
   readonly keyTypes: ReadonlySet<SvidKeyType>;
+  readonly minTtlMs: number;
   readonly dnsNames: readonly DnsNameTemplate[];
+  readonly allowedDnsNames: readonly DnsNameTemplate[];
 }
 
 /** Whom a rule or a denial is about. Both must match. */
@@ -74,8 +85,14 @@ export class Policy {
       pattern.namespace(subject.namespace) && pattern.serviceAccount(subject.serviceAccount);
     const denial = this.#terms.deny.find(matches);
     if (denial !== undefined) return { kind: 'denied', reason: denial.reason };
-    const { ttlMs, keyTypes, dnsNames } = this.#terms.rules.find(matches)?.terms ?? this.#terms.defaults;
-    const names = new Set(dnsNames.map((template) => template(subject)));
-    return { kind: 'granted', grant: { ttlMs, keyTypes, dnsNames: [...names] } };
+    const terms = this.#terms.rules.find(matches)?.terms ?? this.#terms.defaults;
+    const { ttlMs, keyTypes } = terms;
+    const minTtlMs = Math.min(terms.minTtlMs, ttlMs);
+    const namesOf = (templates: readonly DnsNameTemplate[]): readonly string[] => [
+      ...new Set(templates.map((template) => template(subject))),
+    ];
+    const [dnsNames, allowedDnsNames] = [namesOf(terms.dnsNames), namesOf(terms.allowedDnsNames)];
+    const latitude = { minTtlMs, allowedDnsNames };
+    return { kind: 'granted', grant: { ttlMs, keyTypes, dnsNames }, latitude };
   }
 }

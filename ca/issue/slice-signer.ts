@@ -7,6 +7,7 @@ import { type IssuanceRequest, type IssuedSvid, PreparedSvid, type SignedSvid } 
 import type { Policy } from './policy.ts';
 import { SerialPool } from './serial-pool.ts';
 import type { SigningIssuerProvider } from './signing-issuer.ts';
+import { type SvidWish, withWish } from './svid-wish.ts';
 
 /** How long one slice of signing may hold up the event loop, milliseconds, as far as the last ones tell. */
 const SLICE_MS = 16;
@@ -22,6 +23,8 @@ export interface SvidRequest {
   readonly peer: Peer;
   /** PKCS#10, DER, as it came. */
   readonly csr: Uint8Array;
+  /** What it asks for beside its identity; absent = nothing. */
+  readonly wish?: SvidWish;
   /** Aborted when the caller leaves or its deadline passes. */
   readonly signal: AbortSignal;
 }
@@ -83,7 +86,10 @@ export class SliceSigner {
     const pool = new SerialPool(random, jobs.length);
     const admitted = jobs.map((job) => ({ job, value: job }));
     const prepared = step(admitted, refuse, (job) =>
-      PreparedSvid.prepare(issuanceRequest(job), policy().decide(job.request.instance)),
+      PreparedSvid.prepare(
+        issuanceRequest(job),
+        withWish(policy().decide(job.request.instance), job.request.wish),
+      ),
     );
     const tickets = step(prepared, refuse, (one) =>
       one.ticket({ issuer: signingIssuer(), nowMs: clock.now(), backdateMs, random: pool }),

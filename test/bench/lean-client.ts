@@ -19,7 +19,9 @@ interface Job extends LoadTimes {
 
 const job = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Job;
 const workload = readWorkload(job.workloadFile);
-const requests = workload.csrs.map((csr) => framed(IssueX509SvidRequest.encode({ csr }).finish()));
+const requests = workload.csrs.map((csr) =>
+  framed(IssueX509SvidRequest.encode({ csr, ttlSeconds: 0, dnsNames: [] }).finish()),
+);
 const authorizations = workload.tokens.map((token) => `Bearer ${token}`);
 const ca = readFileSync(job.rootsFile);
 const sessions = Array.from({ length: job.connections }, () =>

@@ -20,7 +20,9 @@ interface Job extends LoadTimes {
 
 const job = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Job;
 const workload = readWorkload(job.workloadFile);
-const requests = workload.csrs.map((csr) => Buffer.from(IssueX509SvidRequest.encode({ csr }).finish()));
+const requests = workload.csrs.map((csr) =>
+  Buffer.from(IssueX509SvidRequest.encode({ csr, ttlSeconds: 0, dnsNames: [] }).finish()),
+);
 const metadata = workload.tokens.map((token) => {
   const values = new Metadata();
   values.set('authorization', `Bearer ${token}`);

@@ -37,7 +37,8 @@ async function assertAlive(): Promise<void> {
   assert.equal(answer.x509Svid.length, 2);
 }
 
-const csrRequest = (csr: Uint8Array): Uint8Array => IssueX509SvidRequest.encode({ csr }).finish();
+const csrRequest = (csr: Uint8Array): Uint8Array =>
+  IssueX509SvidRequest.encode({ csr, ttlSeconds: 0, dnsNames: [] }).finish();
 const good = (): Uint8Array => csrRequest(freshCsr());
 const mapped = (bytes: Uint8Array, change: (copy: Buffer) => void): Uint8Array => {
   const copy = Buffer.from(bytes);

@@ -42,6 +42,7 @@ describe('the configuration of the agent', () => {
         tokenFile: '/token',
         bootstrapBundle: '/bundle.pem',
         issueTimeoutMs: 10_000,
+        wish: { ttlSeconds: 0, dnsNames: [] },
         workloadApi: {
           socketPaths: ['/run/agent.sock'],
           socketMode: 0o660,
@@ -58,6 +59,8 @@ describe('the configuration of the agent', () => {
       'ca-address': '[::1]:9000',
       'expected-spiffe-id': 'spiffe://example.org/web',
       'issue-timeout': '3s',
+      'svid-ttl': '1500ms',
+      'dns-names': 'a.example.org,b.example.org',
       'socket-mode': '600',
       'max-streams': '5',
       'files-folder': '/files',
@@ -81,6 +84,7 @@ describe('the configuration of the agent', () => {
     assert.equal(config.caAddress, '[::1]:9000');
     assert.equal(config.expectedId?.toString(), 'spiffe://example.org/web');
     assert.equal(config.issueTimeoutMs, 3_000);
+    assert.deepEqual(config.wish, { ttlSeconds: 2, dnsNames: ['a.example.org', 'b.example.org'] });
     assert.deepEqual(config.workloadApi, {
       socketPaths: ['/run/agent.sock', '/run/istio.sock'],
       socketMode: 0o600,
@@ -312,6 +316,16 @@ describe('the configuration of the agent', () => {
       name: 'a SPIFFE ID of another trust domain',
       flags: { 'expected-spiffe-id': 'spiffe://other.org/web' },
       message: /expectedSpiffeId is of "other.org"/,
+    },
+    {
+      name: 'a DNS name that is none',
+      flags: { 'dns-names': 'a.example.org,*.example.org' },
+      message: /dnsNames does not take "\*\.example\.org"/,
+    },
+    {
+      name: 'more DNS names than a CA takes',
+      flags: { 'dns-names': Array.from({ length: 17 }, (_, i) => `n${i}.example.org`).join() },
+      message: /dnsNames has 17 names/,
     },
     { name: 'a hook without files', flags: { hook: '["a"]' }, message: /without filesFolder/ },
     {

@@ -35,6 +35,13 @@ export namespace Evidence {
 export interface IssueX509SvidRequest {
   /** PKCS#10 CertificationRequest, DER, at most 16 KiB. Only its public key and its URI SAN matter. */
   csr: Uint8Array;
+  /** How long the SVID should live at most, seconds; 0 = as long as the policy grants. The policy cuts it at both ends. */
+  ttlSeconds: number;
+  /**
+   * DNS names that the SVID should have beside those that the policy gives; at most 16. One that the policy does not allow
+   * this identity refuses the call.
+   */
+  dnsNames: string[];
 }
 
 export interface IssueX509SvidResponse {
@@ -149,13 +156,19 @@ export interface RenewalRequest {
 }
 
 function createBaseIssueX509SvidRequest(): IssueX509SvidRequest {
-  return { csr: new Uint8Array(0) };
+  return { csr: new Uint8Array(0), ttlSeconds: 0, dnsNames: [] };
 }
 
 export const IssueX509SvidRequest: MessageFns<IssueX509SvidRequest> = {
   encode(message: IssueX509SvidRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.csr.length !== 0) {
       writer.uint32(10).bytes(message.csr);
+    }
+    if (message.ttlSeconds !== 0) {
+      writer.uint32(16).uint32(message.ttlSeconds);
+    }
+    for (const v of message.dnsNames) {
+      writer.uint32(26).string(v!);
     }
     return writer;
   },
@@ -179,6 +192,22 @@ export const IssueX509SvidRequest: MessageFns<IssueX509SvidRequest> = {
             }
 
             message.csr = reader.bytes();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ttlSeconds = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.dnsNames.push(reader.string());
             continue;
           }
         }

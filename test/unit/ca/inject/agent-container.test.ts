@@ -64,6 +64,8 @@ describe('the arguments of an injected agent', () => {
       podWith({
         'ca-address': '[fd00::1]:9000',
         'log-level': 'debug',
+        'svid-ttl': '30m',
+        'dns-names': 'a.example.org,b.example.org',
         'http-port': '9001',
         'istio-sds': 'enabled',
         'workload-api': 'disabled',
@@ -77,6 +79,7 @@ describe('the arguments of an injected agent', () => {
     );
     assert.equal(config.caAddress, '[fd00::1]:9000');
     assert.equal(config.logLevel, 'debug');
+    assert.deepEqual(config.wish, { ttlSeconds: 1_800, dnsNames: ['a.example.org', 'b.example.org'] });
     assert.equal(config.httpAddress, '0.0.0.0:9001');
     assert.deepEqual(config.workloadApi?.socketPaths, ['/var/run/secrets/workload-spiffe-uds/socket']);
     assert.equal(config.files?.preset, 'postgresql');

@@ -22,6 +22,8 @@ describe('the annotations', () => {
     'run-as-user': ['101'],
     'haproxy-sockets': ['/var/run/kedge/haproxy/a.sock', '/a.sock,127.0.0.1:9999'],
     'canary-path': ['/healthz?full=1'],
+    'svid-ttl': ['30m', '1h', '1s'],
+    'dns-names': ['a.example.org', 'a.example.org,b.example.org'],
     'files-key-mode': ['0640', '600'],
   };
   const bad: Record<string, readonly string[]> = {
@@ -32,6 +34,8 @@ describe('the annotations', () => {
     'http-port': ['0', '65536', '08', '0x1', 'off'],
     'run-as-user': ['0', '-1', 'root', '4294967295'],
     'haproxy-sockets': ['', 'relative.sock', '/a.sock,/a.sock', '10.0.0.1:9999', '/a.sock,', '/a\n.sock'],
+    'svid-ttl': ['0s', '1ms', '30', '9000h', 'soon'],
+    'dns-names': ['', '*.example.org', 'A.example.org', 'a.b,a.b', 'a.b, c.d', Array(17).fill('a.b').join()],
     'canary-path': ['x', '/a b', `/${'a'.repeat(1100)}`],
     'files-key-mode': ['888', '0o640', '00640', '0644', '0601', '777'],
     'files-preset': ['caddy'],

@@ -132,7 +132,7 @@ describe('the policy', () => {
     {
       name: 'an unknown key',
       text: 'rules:\n  - match: {}\n    tll: 1h\n',
-      want: /^policy\.yaml:2:5: rules\[0\]: unknown key "tll"; allowed: match, ttl, keyTypes, dnsNames$/,
+      want: /^policy\.yaml:2:5: rules\[0\]: unknown key "tll"; allowed: match, ttl, keyTypes, minTtl, dnsNames, allowedDnsNames$/,
     },
     { name: '__proto__', text: '__proto__: {rules: []}\n', want: /unknown key "__proto__"/ },
     { name: 'an alias', text: 'defaults: &a {ttl: 1h}\nrules: [{match: {}, ttl: *a}]\n', want: /aliases/ },
