@@ -1,6 +1,13 @@
 import { quote } from '../../pki/kedge-error.ts';
 import type { Request, Rotation } from './rotation.ts';
-import { beginRotation, endRotation, refused, type RotationPlan, turnedTo } from './rotation-transitions.ts';
+import {
+  beginRotation,
+  endRotation,
+  refused,
+  type RotationPlan,
+  turnedTo,
+  withDeclined,
+} from './rotation-transitions.ts';
 import type { Anchor, TrustState } from './trust-state.ts';
 
 /**
@@ -8,7 +15,7 @@ import type { Anchor, TrustState } from './trust-state.ts';
  * under way from any step of it. Throws `rotation_refused` for an anchor that is not in the bundle.
  *
  * - No rotation: one begins to a new anchor of `plan.upstream`.
- * - One away from that anchor: it goes on, with the deadline.
+ * - One away from that anchor: it goes on, with the deadline; where it has no goal yet, to a new anchor of `plan.upstream`.
  * - One towards it: it goes back to where it came from; where that anchor is tainted as well, cannot sign, or was gone
  *   back to already, a new rotation begins, to a new anchor.
  */
@@ -36,6 +43,7 @@ export function compromiseAnchor(
     reason,
   };
   const ended = endRotation(tainted, 'taken-over', atMs);
+  if (rotation.goalAnchorId === null) return { ...ended, rotation: { ...over, upstream: plan.upstream } };
   if (rotation.goalAnchorId !== anchorId) return { ...ended, rotation: over };
   const anew: Rotation = { ...over, removedSequence: null, cutOff: [], cutOffCount: 0 };
   const back = soundOrigin(ended, rotation, atMs);
@@ -69,9 +77,13 @@ function soundOrigin(
   );
 }
 
-/** Marks an anchor as compromised: it mints no issuer any more. Harmless when repeated. */
+/**
+ * Marks an anchor as compromised: it mints no issuer any more, and one of others, which may go on to offer it once it
+ * has left the bundle, is declined. Harmless when repeated.
+ */
 function taintAnchor(state: TrustState, id: string, nowMs: number): TrustState {
-  if (state.anchors.every((anchor) => anchor.id !== id)) {
+  const found = state.anchors.find((anchor) => anchor.id === id);
+  if (found === undefined) {
     throw refused(
       `there is no trust anchor ${quote(id)} in the bundle`,
       'kedge status lists the trust anchors',
@@ -82,6 +94,7 @@ function taintAnchor(state: TrustState, id: string, nowMs: number): TrustState {
     anchors: state.anchors.map((anchor) =>
       anchor.id === id ? { ...anchor, taintedAtMs: anchor.taintedAtMs ?? nowMs } : anchor,
     ),
+    declinedAnchors: found.upstream === 'self' ? state.declinedAnchors : withDeclined(state, [id]),
   };
 }
 

@@ -24,7 +24,10 @@ export function rotationStep(moment: Moment): TrustState | null {
   const goal = goalOf(state, rotation);
   if (goal === undefined) {
     const offered = offeredAnchor(moment);
-    return offered?.upstream === rotation.upstream ? prepareGoal(state, offered, nowMs) : null;
+    if (offered?.upstream !== rotation.upstream) return null;
+    // An anchor that somebody turned away from may be in wrong hands too.
+    const isUnsafe = rotation.kind === 'compromise' && isDeclined(offered, state);
+    return isUnsafe ? null : prepareGoal(state, offered, nowMs);
   }
   const gate = gateView(moment);
   if (gate === null) return null;
@@ -137,7 +140,7 @@ function withheld(moment: Moment): readonly Pending[] {
   if (found === null) return [];
   const { offered, reason } = found;
   const why = settings.rotation.automatic
-    ? 'a rotation to it was aborted'
+    ? 'it was turned away from before, by an abort or a compromise'
     : 'rotations do not begin by themselves (rotation.automatic)';
   const what = offered === null ? 'a new trust anchor' : `trust anchor ${shortName(offered)}`;
   const text = `${what} is held back: ${reason}, and ${why}; begin with kedge rotate start`;

@@ -165,13 +165,15 @@ function backTo(state: TrustState, anchor: Anchor, nowMs: number): TrustState {
     ...state,
     anchors: turnedTo(state.anchors, anchor, nowMs),
     rotation: { ...rotation, goalAnchorId: anchor.id, abortedAtMs: nowMs },
-    declinedAnchors: [
-      ...state.declinedAnchors.filter((id) => !declined.includes(id) && id !== anchor.id),
-      ...declined,
-    ].slice(-LIMITS.declinedAnchors),
+    declinedAnchors: withDeclined(state, declined).filter((id) => id !== anchor.id),
   };
   // It was not in the bundle yet, and nothing was signed under it: there is nothing to undo.
   return rotation.goalAnchorId === null ? endRotation(turned, 'aborted', nowMs) : turned;
+}
+
+/** The declined anchors with these among them: no rotation goes there by itself. The oldest give way. */
+export function withDeclined({ declinedAnchors }: TrustState, ids: readonly string[]): readonly string[] {
+  return [...declinedAnchors.filter((id) => !ids.includes(id)), ...ids].slice(-LIMITS.declinedAnchors);
 }
 
 /** The anchors with `chosen` active and every other one retired: it must never have left the bundle. */

@@ -430,6 +430,42 @@ describe('a compromise', () => {
     assert.deepEqual([over.rotation?.goalAnchorId, over.rotation?.removedSequence], [null, null]);
   });
 
+  const external = { ...atRest, anchors: [anchor({ upstream: 'vault', key: null })] };
+  const inVault = { upstream: 'vault', deadlineMs: NOW + HOUR } as const;
+  const follows = (id: string): Coverage => two(9, id);
+
+  it('of the anchor that an upstream has gone over to does not end in a rotation to it again', () => {
+    const begun = beginRotation(external, { kind: 'planned', ...inVault }, request);
+    const over = compromiseAnchor(prepareGoal(begun, offered(), NOW), NEW, inVault, request);
+    const upstream = { ...vault, offered: offered() };
+    const { state, reason } = settle(over, { coverage: follows('bbbbbbbb01'), upstream });
+    assert.deepEqual([phases(state), state.rotation], [['01 active'], null]);
+    assert.match(reason, /trust anchor aaaaaaaa is held back/);
+  });
+
+  it('of an anchor of others is remembered when it has left: the upstream may offer it again', () => {
+    const begun = compromiseAnchor(external, OLD, inVault, request);
+    const away = settle(begun, {
+      coverage: two(9, 'cccccccc012'),
+      upstream: { ...vault, offered: offered() },
+    }).state;
+    assert.deepEqual([phases(away), away.rotation], [['02 active'], null]);
+    const again = { ...vault, offered: { ...offered(), id: OLD } };
+    const options = { coverage: two(9, 'cccccccc012'), upstream: again };
+    assert.deepEqual(phases(settle(away, options).state), ['02 active']);
+    const next = compromiseAnchor(away, NEW, inVault, request);
+    const waiting = settle(next, options);
+    assert.deepEqual(phases(waiting.state), ['02 active'], 'nor does a compromise go there');
+    assert.match(waiting.reason, /waiting for a trust anchor of the upstream authority \(vault\)/);
+  });
+
+  it('while a rotation waits for an anchor takes that of the upstream that is configured now', () => {
+    const begun = beginRotation(external, { ...planned, upstream: 'vault' }, request);
+    const over = compromiseAnchor(begun, OLD, plan, request);
+    const { state } = settle(over, { coverage: two(1, 'bbbbbbbb01') });
+    assert.deepEqual([phases(state), state.rotation?.upstream], [['01 active', '02 prepared'], 'self']);
+  });
+
   it('of an anchor that is not in the bundle is refused', () => {
     const error = expectCode('rotation_refused', () => compromiseAnchor(atRest, 'ff', plan, request));
     assert.match(error.message, /no trust anchor "ff"/);
@@ -501,7 +537,7 @@ describe('a rotation that begins by itself', () => {
     const begun = settle(atRest, { upstream, coverage }).state;
     const ended = settle(abortRotation(begun, NOW), { upstream, coverage: two(3, 'bbbbbbbb01') });
     assert.deepEqual([ended.state.rotation, ended.state.declinedAnchors], [null, [NEW]]);
-    assert.match(ended.reason, /and a rotation to it was aborted; begin with kedge rotate start/);
+    assert.match(ended.reason, /and it was turned away from before, by an abort or a compromise; begin with kedge rotate start/);
     const again = settle(beginRotation(ended.state, { ...planned, upstream: 'vault' }, request), {
       upstream,
       coverage,
