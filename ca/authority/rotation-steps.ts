@@ -1,3 +1,4 @@
+import { equalBytes } from '../../pki/bytes.ts';
 import { type GateView, gateOf, goalOf, lookAtGate } from './gates.ts';
 import { isMintable, type Moment, type Pending, pendingAt, shortName, timeText } from './moment.ts';
 import type { Request, Rotation } from './rotation.ts';
@@ -15,6 +16,12 @@ import { activeIssuer, isUsable } from './usable-authority.ts';
 /** While a gate is closed the fleet is looked at so often, milliseconds: coverage changes without a word to us. */
 const GATE_LOOK_MS = 1_000;
 
+/**
+ * What a step that a deadline forces leaves the fleet to follow the step before it, milliseconds. Without it a goal that
+ * comes late, or a gate that one instance kept shut until the deadline, would cut off everybody at one stroke.
+ */
+const FORCED_STEP_MS = 60_000;
+
 /** The next step of the rotation that is under way, or of one that begins by itself; null = none now. Pure. */
 export function rotationStep(moment: Moment): TrustState | null {
   const { state, nowMs } = moment;
@@ -31,18 +38,17 @@ export function rotationStep(moment: Moment): TrustState | null {
   }
   const gate = gateView(moment);
   if (gate === null) return null;
-  const isForced = isPastDeadline(rotation, nowMs);
   if (rotation.removedSequence !== null) {
     const outcome = rotation.abortedAtMs === null ? 'completed' : 'aborted';
     return gate.open && isSettled(goal.phaseSinceMs, moment) ? endRotation(state, outcome, nowMs) : null;
   }
   if (goal.phase === 'prepared') {
-    const may = isForced || (gate.open && isSettled(goal.phaseSinceMs, moment));
+    const may = isForced(goal.phaseSinceMs, moment) || (gate.open && isSettled(goal.phaseSinceMs, moment));
     return may && isUsable(goal, nowMs) ? activateGoal(state, nowMs) : null;
   }
   const active = activeIssuer(state, nowMs);
   if (active?.anchorId !== goal.id) return null;
-  if (isForced)
+  if (isForced(active.phaseSinceMs, moment))
     return removeOthers(
       state,
       gate.stragglers.map(({ name }) => name),
@@ -73,9 +79,10 @@ export function gateView({ state, coverage, settings }: Moment): GateView | null
   return gate === null ? null : lookAtGate(gate, state, coverage, settings.rotation.evidence);
 }
 
-/** Whether a compromise goes on whoever has not followed. */
-function isPastDeadline({ kind, deadlineMs }: Rotation, nowMs: number): boolean {
-  return kind === 'compromise' && deadlineMs !== null && nowMs >= deadlineMs;
+/** Whether a compromise goes on whoever has not followed what happened at `sinceMs`. */
+function isForced(sinceMs: number, { state: { rotation }, nowMs }: Moment): boolean {
+  if (rotation?.kind !== 'compromise' || rotation.deadlineMs === null) return false;
+  return nowMs >= Math.max(rotation.deadlineMs, sinceMs + FORCED_STEP_MS);
 }
 
 /** Whether every replica has had the time to hear of what happened at `sinceMs`, and to tell whom it serves. */
@@ -87,7 +94,18 @@ function isSettled(sinceMs: number, { nowMs, settings }: Moment): boolean {
 function offeredAnchor({ state, upstream, nowMs }: Moment): NewAnchor | null {
   const { offered } = upstream;
   if (offered === null || nowMs < offered.notBeforeMs || nowMs >= offered.notAfterMs) return null;
-  return state.anchors.some(({ id }) => id === offered.id) ? null : offered;
+  return [...state.anchors, ...state.issuers].some(({ id }) => id === offered.id) ? null : offered;
+}
+
+/**
+ * Why the anchor that the upstream offers cannot be taken; null = it can, or there is none. A root that was renewed with
+ * its old key is one: authorities are told apart by the identifiers of their keys.
+ */
+function offerProblem({ state, upstream: { offered } }: Moment): string | null {
+  const known = [...state.anchors, ...state.issuers].find(({ id }) => id === offered?.id);
+  if (offered === null || known === undefined || equalBytes(known.certificate, offered.certificate))
+    return null;
+  return `the upstream authority (${offered.upstream}) has another certificate for the key of ${shortName(known)}, which is not taken: have it make a root with a new key`;
 }
 
 /** A rotation that nobody asked for, and why; null = there is no cause. */
@@ -136,6 +154,8 @@ function isDeclined(offered: NewAnchor | null, { declinedAnchors, pastRotations 
 /** A rotation that there is a cause for, and that does not begin by itself. */
 function withheld(moment: Moment): readonly Pending[] {
   const { settings } = moment;
+  const problem = offerProblem(moment);
+  if (problem !== null) return [{ atMs: Infinity, what: problem }];
   const found = cause(moment);
   if (found === null) return [];
   const { offered, reason } = found;
@@ -166,8 +186,11 @@ function underWay(rotation: Rotation, moment: Moment): Pending {
 /** Why the rotation does not go on at this moment. */
 function blocker(rotation: Rotation, goal: Anchor | undefined, moment: Moment): string {
   const { state, nowMs } = moment;
-  if (goal === undefined)
-    return `waiting for a trust anchor of the upstream authority (${rotation.upstream})`;
+  if (goal === undefined) {
+    const problem = offerProblem(moment);
+    const why = problem === null ? '' : ` (${problem})`;
+    return `waiting for a trust anchor of the upstream authority (${rotation.upstream})${why}`;
+  }
   const gate = gateView(moment);
   const isActivated = goal.phase === 'active' && rotation.removedSequence === null;
   if (goal.phase === 'prepared' && !isUsable(goal, nowMs)) {

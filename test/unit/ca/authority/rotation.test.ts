@@ -29,7 +29,8 @@ import { coverageOfAll } from '../../../support/coverage.ts';
 import { expectCode } from '../../../support/expect-code.ts';
 import { emptyHandle } from '../../../support/trust-states.ts';
 
-const HOUR = 3_600_000;
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const NOW = Date.UTC(2026, 5, 1);
 const OLD = 'aaaaaaaa01';
@@ -370,12 +371,26 @@ describe('a compromise', () => {
       '01 active',
       '02 prepared',
     ]);
-    const { state } = settle(waiting, { coverage, nowMs: NOW + HOUR });
+    const forced = settle(waiting, { coverage, nowMs: NOW + HOUR }).state;
+    assert.deepEqual(phases(forced), ['01 retired', '02 active'], 'whoever can renews now');
+    const { state } = settle(forced, { coverage, nowMs: NOW + HOUR + MINUTE });
     assert.deepEqual([phases(state), signs(state), state.sequence], [['02 active'], '02', 3]);
     assert.deepEqual(
       [state.rotation?.cutOff, state.rotation?.cutOffCount],
       [['shop/cart-1', 'shop/cart-2'], 2],
     );
+  });
+
+  it('whose new anchor comes after the deadline leaves a minute for each step: nobody had heard of it', () => {
+    const late = NOW + 2 * HOUR;
+    const coverage = two(1, 'bbbbbbbb01');
+    let state = compromiseAnchor(atRest, OLD, plan, request);
+    const at = (nowMs: number) => phases((state = settle(state, { coverage, nowMs }).state));
+    assert.deepEqual(at(late), ['01 active', '02 prepared']);
+    assert.deepEqual(at(late + MINUTE - 1), ['01 active', '02 prepared']);
+    assert.deepEqual(at(late + MINUTE), ['01 retired', '02 active']);
+    assert.deepEqual(at(late + 2 * MINUTE - 1), ['01 retired', '02 active']);
+    assert.deepEqual(at(late + 2 * MINUTE), ['02 active']);
   });
 
   it('keeps to its deadline only while it is not paused', () => {
@@ -473,6 +488,25 @@ describe('a compromise', () => {
 });
 
 describe('a rotation that begins by itself', () => {
+  for (const [what, id, name] of [
+    ['the trust anchor', OLD, 'aaaaaaaa'],
+    ['the issuer', 'bbbbbbbb01', 'bbbbbbbb'],
+  ] as const) {
+    it(`does not go to a root with the key of ${what}, and says so`, () => {
+      const external = { ...atRest, anchors: [anchor({ upstream: 'vault', key: null })] };
+      const renewed = { ...offered(), id, certificate: Uint8Array.of(1) };
+      const options = { coverage: two(1, 'bbbbbbbb01'), upstream: { ...vault, offered: renewed } };
+      const { state, reason } = settle(external, options);
+      assert.equal(state, external);
+      const words = new RegExp(
+        `\\(vault\\) has another certificate for the key of ${name}, which is not taken`,
+      );
+      assert.match(reason, words);
+      const asked = beginRotation(external, { ...planned, upstream: 'vault' }, request);
+      assert.match(settle(asked, options).reason, words);
+    });
+  }
+
   it('follows another anchor that the upstream offers', () => {
     const external = { ...atRest, anchors: [anchor({ upstream: 'vault', key: null })] };
     const { state } = settle(external, {
@@ -537,7 +571,10 @@ describe('a rotation that begins by itself', () => {
     const begun = settle(atRest, { upstream, coverage }).state;
     const ended = settle(abortRotation(begun, NOW), { upstream, coverage: two(3, 'bbbbbbbb01') });
     assert.deepEqual([ended.state.rotation, ended.state.declinedAnchors], [null, [NEW]]);
-    assert.match(ended.reason, /and it was turned away from before, by an abort or a compromise; begin with kedge rotate start/);
+    assert.match(
+      ended.reason,
+      /and it was turned away from before, by an abort or a compromise; begin with kedge rotate start/,
+    );
     const again = settle(beginRotation(ended.state, { ...planned, upstream: 'vault' }, request), {
       upstream,
       coverage,
