@@ -31,10 +31,7 @@ export function rotationStep(moment: Moment): TrustState | null {
   const goal = goalOf(state, rotation);
   if (goal === undefined) {
     const offered = offeredAnchor(moment);
-    if (offered?.upstream !== rotation.upstream) return null;
-    // An anchor that somebody turned away from may be in wrong hands too.
-    const isUnsafe = rotation.kind === 'compromise' && isDeclined(offered, state);
-    return isUnsafe ? null : prepareGoal(state, offered, nowMs);
+    return offered?.upstream === rotation.upstream ? prepareGoal(state, offered, nowMs) : null;
   }
   const gate = gateView(moment);
   if (gate === null) return null;
@@ -90,22 +87,32 @@ function isSettled(sinceMs: number, { nowMs, settings }: Moment): boolean {
   return nowMs >= sinceMs + settings.rotation.settleMs;
 }
 
-/** The anchor that the upstream offers, where it is one to go over to by itself. */
-function offeredAnchor({ state, upstream, nowMs }: Moment): NewAnchor | null {
+/** The anchor that the upstream offers, where it is one that can be gone over to. */
+function offeredAnchor(moment: Moment): NewAnchor | null {
+  const { state, upstream, nowMs } = moment;
   const { offered } = upstream;
   if (offered === null || nowMs < offered.notBeforeMs || nowMs >= offered.notAfterMs) return null;
-  return [...state.anchors, ...state.issuers].some(({ id }) => id === offered.id) ? null : offered;
+  const isKnown = [...state.anchors, ...state.issuers].some(({ id }) => id === offered.id);
+  return isKnown || offerProblem(moment) !== null ? null : offered;
 }
 
 /**
- * Why the anchor that the upstream offers cannot be taken; null = it can, or there is none. A root that was renewed with
- * its old key is one: authorities are told apart by the identifiers of their keys.
+ * Why the anchor that the upstream offers is never taken; null = it may be, or there is none. A root that was renewed
+ * with its old key is one: authorities are told apart by the identifiers of their keys.
  */
 function offerProblem({ state, upstream: { offered } }: Moment): string | null {
-  const known = [...state.anchors, ...state.issuers].find(({ id }) => id === offered?.id);
-  if (offered === null || known === undefined || equalBytes(known.certificate, offered.certificate))
-    return null;
-  return `the upstream authority (${offered.upstream}) has another certificate for the key of ${shortName(known)}, which is not taken: have it make a root with a new key`;
+  if (offered === null) return null;
+  const name = `trust anchor ${shortName(offered)}, which the upstream authority (${offered.upstream}) offers,`;
+  const lost = state.pastRotations.findLast(
+    ({ kind, fromAnchorId }) => kind === 'compromise' && fromAnchorId === offered.id,
+  );
+  if (lost !== undefined) {
+    return `${name} was given up as compromised by rotation ${lost.number} and is not taken: have it make a new root`;
+  }
+  const known = [...state.anchors, ...state.issuers].find(({ id }) => id === offered.id);
+  return known === undefined || equalBytes(known.certificate, offered.certificate)
+    ? null
+    : `${name} is another certificate for a key that is in use and is not taken: have it make a root with a new key`;
 }
 
 /** A rotation that nobody asked for, and why; null = there is no cause. */

@@ -455,7 +455,7 @@ describe('a compromise', () => {
     const upstream = { ...vault, offered: offered() };
     const { state, reason } = settle(over, { coverage: follows('bbbbbbbb01'), upstream });
     assert.deepEqual([phases(state), state.rotation], [['01 active'], null]);
-    assert.match(reason, /trust anchor aaaaaaaa is held back/);
+    assert.match(reason, /trust anchor aaaaaaaa, which .+ offers, was given up as compromised by rotation 2/);
   });
 
   it('of an anchor of others is remembered when it has left: the upstream may offer it again', () => {
@@ -468,10 +468,27 @@ describe('a compromise', () => {
     const again = { ...vault, offered: { ...offered(), id: OLD } };
     const options = { coverage: two(9, 'cccccccc012'), upstream: again };
     assert.deepEqual(phases(settle(away, options).state), ['02 active']);
-    const next = compromiseAnchor(away, NEW, inVault, request);
-    const waiting = settle(next, options);
-    assert.deepEqual(phases(waiting.state), ['02 active'], 'nor does a compromise go there');
-    assert.match(waiting.reason, /waiting for a trust anchor of the upstream authority \(vault\)/);
+    for (const asked of [
+      compromiseAnchor(away, NEW, inVault, request),
+      beginRotation(away, { ...planned, upstream: 'vault' }, request),
+    ]) {
+      const waiting = settle(asked, options);
+      assert.deepEqual(phases(waiting.state), ['02 active'], 'nor does an operator go there');
+      assert.match(waiting.reason, /waiting for a trust anchor .+ given up as compromised by rotation 1/);
+    }
+  });
+
+  it('goes to an anchor that was turned away from by an abort, where there is no other', () => {
+    const begun = beginRotation(external, { kind: 'planned', ...inVault }, request);
+    const upstream = { ...vault, offered: offered() };
+    const coverage = two(9, 'bbbbbbbb01');
+    const aborted = settle(abortRotation(prepareGoal(begun, offered(), NOW), NOW), {
+      coverage,
+      upstream,
+    }).state;
+    assert.deepEqual([phases(aborted), aborted.declinedAnchors], [['01 active'], [NEW]]);
+    const { state } = settle(compromiseAnchor(aborted, OLD, inVault, request), { coverage, upstream });
+    assert.deepEqual(phases(state), ['01 retired', '02 active']);
   });
 
   it('while a rotation waits for an anchor takes that of the upstream that is configured now', () => {
@@ -498,9 +515,7 @@ describe('a rotation that begins by itself', () => {
       const options = { coverage: two(1, 'bbbbbbbb01'), upstream: { ...vault, offered: renewed } };
       const { state, reason } = settle(external, options);
       assert.equal(state, external);
-      const words = new RegExp(
-        `\\(vault\\) has another certificate for the key of ${name}, which is not taken`,
-      );
+      const words = new RegExp(`${name}, which .+ offers, is another certificate for a key that is in use`);
       assert.match(reason, words);
       const asked = beginRotation(external, { ...planned, upstream: 'vault' }, request);
       assert.match(settle(asked, options).reason, words);
