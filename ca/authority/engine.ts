@@ -112,7 +112,8 @@ export class AuthorityEngine {
   }
 
   /**
-   * Resolves once an issuer can sign, having made anchor and issuer where there are none; then goes on by itself.
+   * Resolves once an issuer can sign, having made anchor and issuer where there are none; then goes on by itself, also
+   * with what could not be done at first, such as to have a next issuer minted.
    * Rejects at once with an error that waiting does not cure, unless it is `patient`; retries others until `signal`
    * aborts, and rejects with the last of them. Call it once.
    */
@@ -125,6 +126,11 @@ export class AuthorityEngine {
       } catch (error) {
         const lasting = !(this.#options.patient ?? false) && isKedgeError(error, ...LASTING);
         if (signal.aborted || lasting) throw error;
+        // What could not be done is not needed yet: an upstream that is away keeps nobody from signing.
+        if (this.signingIssuer() !== null) {
+          this.#noteFailure(error);
+          break;
+        }
         await this.#backOff(attempt, error, signal).catch(() => Promise.reject(error));
       }
     }
@@ -254,10 +260,14 @@ export class AuthorityEngine {
     });
   }
 
+  #noteFailure(error: unknown): void {
+    this.#failure = { error, sinceMs: this.#failure?.sinceMs ?? this.#options.clock.now() };
+  }
+
   async #backOff(attempt: number, error: unknown, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
     const { clock, log, random } = this.#options;
-    this.#failure = { error, sinceMs: this.#failure?.sinceMs ?? clock.now() };
+    this.#noteFailure(error);
     const retryAfterMs = isKedgeError(error) ? error.retryAfterMs : undefined;
     const waitMs = Math.ceil(backoffMs(attempt, BACKOFF, random, retryAfterMs));
     log.warn('authority_engine.failed', { ...errorFields(error), attempt, retryInMs: waitMs });
