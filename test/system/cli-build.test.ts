@@ -56,6 +56,8 @@ describe('the bundles of npm run build', () => {
       'kedge/program.cache',
       'kedge/x509-library.cjs',
       'kedge/x509-library.cache',
+      'kedge/vault-library.cjs',
+      'kedge/vault-library.cache',
       'kedge.licenses.txt',
       'kedge-agent.mjs',
       'kedge-agent/program.cjs',
@@ -93,7 +95,12 @@ describe('the bundles of npm run build', () => {
   });
 
   it('come with code caches that the Node which built them takes', () => {
-    for (const name of ['kedge/program', 'kedge/x509-library', 'kedge-agent/program']) {
+    for (const name of [
+      'kedge/program',
+      'kedge/x509-library',
+      'kedge/vault-library',
+      'kedge-agent/program',
+    ]) {
       const [file, cacheFile] = [join(first, `${name}.cjs`), join(first, `${name}.cache`)];
       assert.equal(compileProgram({ file, cacheFile, uid: process.geteuid?.() }).cache, 'used', name);
     }

@@ -2,7 +2,14 @@ import { readSmallFile } from '../../../host/small-file.ts';
 import { isKedgeError, KedgeError, quote } from '../../../pki/kedge-error.ts';
 import { LIMITS } from '../../../pki/limits.ts';
 import { decodePem } from '../../../pki/pem.ts';
-import { answerInvalid, certificatesMember, dataOf, type JsonMembers, textMember } from './vault-answer.ts';
+import {
+  answerInvalid,
+  certificatesMember,
+  dataOf,
+  isMembers,
+  type JsonMembers,
+  textMember,
+} from './vault-answer.ts';
 import type { VaultClient } from './vault-client.ts';
 import type { VaultSession } from './vault-session.ts';
 import type { VaultPkiSettings } from './vault-settings.ts';
@@ -55,20 +62,22 @@ export class VaultMount {
     );
   }
 
-  /** All issuers of the mount; empty where the version has none. */
+  /** The issuers of the mount that can sign; empty where the version has none. */
   async all(signal: AbortSignal): Promise<readonly MountIssuer[]> {
     const { client, settings } = this.#options;
     const path = `${settings.mount}/issuers`;
     const answer = await client.callPublic(`${path}?list=true`, signal);
     if (answer === null) return [];
     const what = `the answer to ${quote(path, 200)}`;
-    const { keys } = dataOf(answer, what);
+    const data = dataOf(answer, what);
+    const { keys } = data;
     if (!Array.isArray(keys) || keys.length > LIMITS.vaultIssuers) {
       throw answerInvalid(what, `has no keys, or more than ${LIMITS.vaultIssuers}`);
     }
     const issuers: MountIssuer[] = [];
     for (const id of keys as readonly unknown[]) {
       if (typeof id !== 'string' || !ID.test(id)) throw answerInvalid(what, 'has a key that is no id');
+      if (lacksKey(data, id)) continue;
       const issuer = await this.#issuer(id, signal);
       if (issuer !== null) issuers.push(issuer);
     }
@@ -149,6 +158,13 @@ export class VaultMount {
     const bytes = await readSmallFile(anchorsFile, ANCHORS_FILE_BYTES, 'the file of roots for Vault');
     return decodePem(Buffer.from(bytes).toString('latin1'), 'CERTIFICATE').slice(0, LIMITS.vaultCertificates);
   }
+}
+
+/** Whether a list of issuers says of one that it is a certificate without its key. */
+function lacksKey(data: JsonMembers, id: string): boolean {
+  const { key_info: info } = data;
+  const entry = isMembers(info) ? info[id] : undefined;
+  return isMembers(entry) && entry['key_id'] === '';
 }
 
 function rootMissing(mount: string, cause?: unknown): KedgeError {

@@ -126,9 +126,13 @@ export class VaultUpstream implements UpstreamAuthority {
     }
     this.#changes.wake();
     if (issuerRef === null && signPath === null && signing.id !== null) {
-      const other = (await this.#mount.all(signal)).find((issuer) => leadsTo(issuer, anchor));
-      if (other?.id !== null && other?.id !== undefined)
-        return { ...other, path: signPathOf(mount, other.id) };
+      const fitting = (await this.#mount.all(signal))
+        .map((issuer) => ({ issuer, above: chainTo(anchor, issuer.certificate, issuer.pool) }))
+        .flatMap(({ issuer, above }) => (above === null ? [] : [{ issuer, length: above.length }]))
+        .toSorted((a, b) => a.length - b.length);
+      // Of a cross-signed pair both may fit: the one with less between it and the anchor.
+      const best = fitting[0]?.issuer;
+      if (best !== undefined && best.id !== null) return { ...best, path: signPathOf(mount, best.id) };
     }
     const wanted = subjectText(anchor);
     throw new KedgeError(

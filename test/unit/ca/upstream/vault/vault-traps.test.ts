@@ -297,6 +297,9 @@ describe('issuers under a mount with several issuers', () => {
     issuerB.manualChain = [issuerB.der, crossed.der, issuerA.der];
     assert.deepEqual((await anchor()).certificate, issuerB.der);
     assert.equal((await mint(await anchor())).length, 1);
+    assert.equal((await mint(oldAnchor)).length, 1);
+    // With the key of A taken away, what is left under A is the cross-signed B.
+    pki.issuers.splice(0, 1, { ...issuerA, signer: null, keyId: '' });
     const chain = await mint(oldAnchor);
     assert.equal(chain.length, 2);
     assert.deepEqual(chain[1], crossed.der);
