@@ -135,7 +135,7 @@ export class VaultClient {
       signal ?? new AbortController().signal,
     );
     this.#noteClock(answer);
-    const body = readBody(answer, refusedCall.path);
+    const body = saysAllByStatus(answer.status) ? {} : readBody(answer, refusedCall.path);
     if (answer.status !== 200 && answer.status !== 204) {
       const isPublic = options.headers?.['X-Vault-Token'] === undefined;
       const refusal = refusalOf(refusedCall, answer, body);
@@ -172,6 +172,11 @@ export class VaultClient {
       return null;
     }
   }
+}
+
+/** A standby's redirect has no body, and need not have one to be understood; 472 and 473 are Vault's own. */
+function saysAllByStatus(status: number): boolean {
+  return (status >= 300 && status <= 399) || status === 472 || status === 473;
 }
 
 /** A public path was refused in a way that says that there is no such path; `message` and code as ever. */

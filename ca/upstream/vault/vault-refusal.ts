@@ -69,7 +69,8 @@ export function refusalOf(call: RefusedCall, answer: VaultHttpAnswer, body: Json
     case 429:
       return error('vault_throttled', 'a rate limit quota of Vault: vault list sys/quotas/rate-limit');
     default:
-      if (status >= 500) return error('vault_unavailable', "see Vault's own log");
+      // 412: a performance standby that lags behind what this token was told elsewhere.
+      if (status >= 500 || status === 412) return error('vault_unavailable', "see Vault's own log");
       return error('vault_refused', "see Vault's audit log, and upstream.vault in the configuration");
   }
 }

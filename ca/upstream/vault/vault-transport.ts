@@ -90,6 +90,8 @@ export class VaultTransport {
       headers: {
         accept: 'application/json',
         'user-agent': `kedge/${KEDGE_VERSION}`,
+        // Listeners and agents with require_request_header want it.
+        'x-vault-request': 'true',
         ...headers,
         ...(body === undefined
           ? {}

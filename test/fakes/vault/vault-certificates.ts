@@ -1,5 +1,4 @@
 /** Certificates and CSRs as Vault makes them: their profile is held against the recorded ones. */
-import { Pkcs10CertificateRequest } from '@peculiar/x509';
 import { parseCertificate } from '../../../pki/certificate.ts';
 import { parseCsr, verifyProofOfPossession } from '../../../pki/csr.ts';
 import { decodePem, encodePem } from '../../../pki/pem.ts';
@@ -115,7 +114,7 @@ export function readVaultCsr(body: Body): VaultCsr {
   try {
     const csr = parseCsr(der);
     verifyProofOfPossession(csr);
-    const subject = new Pkcs10CertificateRequest(new Uint8Array(der)).subject;
+    const subject = new x509.Pkcs10CertificateRequest(new Uint8Array(der)).subject;
     return { spki: csr.spki, subject, uris: csr.uriSans };
   } catch (error) {
     if ((error as { code?: string }).code === 'csr_signature_invalid')

@@ -133,7 +133,7 @@ export class VaultPkiMount {
     const wanted = ref === 'default' ? this.defaultId : ref;
     const found = this.issuers.find(({ id, name }) => id === wanted || (name !== '' && name === wanted));
     if (found !== undefined) return found;
-    if (ref === 'default') throw new VaultRefusal(400, ['no default issuer currently configured']);
+    if (ref === 'default') throw new VaultFailure(500, 'no default issuer currently configured');
     throw new VaultFailure(500, `unable to find PKI issuer for reference: ${ref}`);
   }
 

@@ -105,6 +105,18 @@ describe('a call to Vault', () => {
       hint: /redirects/,
     },
     {
+      name: 'a standby that redirects, as Vault does, without a body',
+      fault: answer(307, '', { location: 'http://127.0.0.1:1/v1/', 'content-type': 'text/plain' }),
+      code: 'vault_standby',
+      hint: /active node/,
+    },
+    {
+      name: 'a standby that lags behind',
+      fault: answer(412, errors('required index state not present')),
+      code: 'vault_unavailable',
+      hint: /log/,
+    },
+    {
       name: 'permission denied',
       fault: answer(403, errors('1 error occurred:\n\t* permission denied\n\n')),
       code: 'vault_forbidden',
