@@ -9,13 +9,18 @@ import {
   secondsMember,
   textMember,
 } from '../../../../../ca/upstream/vault/vault-answer.ts';
+import { checkVaultPath } from '../../../../../ca/upstream/vault/vault-certificate-check.ts';
 import { chainTo, rootOf } from '../../../../../ca/upstream/vault/vault-chain.ts';
 import { errorsOf, refusalOf } from '../../../../../ca/upstream/vault/vault-refusal.ts';
+import { parseCertificate } from '../../../../../pki/certificate.ts';
 import { isKedgeError } from '../../../../../pki/kedge-error.ts';
+import { TrustDomain } from '../../../../../pki/spiffe-id.ts';
 import { pemOf } from '../../../../fakes/vault/vault-certificates.ts';
 import { makeAnchor, makeIssuer } from '../../../../support/certificates.ts';
+import { expectCode } from '../../../../support/expect-code.ts';
 import { checkProperty } from '../../../../support/property.ts';
 
+const trustDomain = TrustDomain.parse('example.org');
 const CALL = {
   path: 'pki/root/sign-intermediate',
   capability: 'update',
@@ -82,6 +87,22 @@ describe('answers of Vault', () => {
   });
 });
 
+/** By OpenSSL: a root with a key on the curve P-224, and an issuer under it. Base64. */
+const P224_ROOT = `
+    MIIBfjCCASygAwIBAgIUPowsBT2Nu2FBsVAQKBQhy6AnFmMwCgYIKoZIzj0EAwIwFTETMBEGA1UEAwwKUm9vdCBQLTIyNDAg
+    Fw0yNjExMjUxOTQxMDJaGA8yMTI2MTEwMTE5NDEwMlowFTETMBEGA1UEAwwKUm9vdCBQLTIyNDBOMBAGByqGSM49AgEGBSuB
+    BAAhAzoABPePVwmZ0cW2CMpDAhcPY5E91DUABb4Iu5MBdl11et6P7kvSgRJEXRi4R97lNjesH0tsL71HYb6eo2MwYTAdBgNV
+    HQ4EFgQU4dMs3ecbO4SwDKWE14bzinbBu/wwHwYDVR0jBBgwFoAU4dMs3ecbO4SwDKWE14bzinbBu/wwDwYDVR0TAQH/BAUw
+    AwEB/zAOBgNVHQ8BAf8EBAMCAQYwCgYIKoZIzj0EAwIDQAAwPQIcQaLLoYXmOXJvyeY/5Jd04VsdO0giS2qImXVz1QIdAIkY
+    W6PK5yYKmXeNm7bY8htzwjWQtwaE0iBz05E=`;
+const P224_ISSUER = `
+    MIIBrDCCAVmgAwIBAgIUODYGfQG7M2Mc9JdIv1cx/c4I8WgwCgYIKoZIzj0EAwIwFTETMBEGA1UEAwwKUm9vdCBQLTIyNDAg
+    Fw0yNjExMjUxOTQxMDNaGA8yMTI2MTEwMTE5NDEwM1owETEPMA0GA1UEAwwGSXNzdWVyMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+    AQcDQgAEhoYcKEySKC0sc0YcaS6D0AQ5mMJn/EvAzOIk2DmA0w/SzTWmNMhuhBREvrJzSaODj8fW3TVOgFbXxqcwk7CskaOB
+    iDCBhTASBgNVHRMBAf8ECDAGAQH/AgEAMA4GA1UdDwEB/wQEAwIBBjAfBgNVHREEGDAWhhRzcGlmZmU6Ly9leGFtcGxlLm9y
+    ZzAdBgNVHQ4EFgQUM4Afh6SpxwsvP6bpL/ADTuY50KgwHwYDVR0jBBgwFoAU4dMs3ecbO4SwDKWE14bzinbBu/wwCgYIKoZI
+    zj0EAwIDQQAwPgIdAMWbPB14umcwPsvXN1Z0Mrao74kFpAakm1wBNQoCHQCbMOXDcblN1cBAQCxJmmdwZqblN6kjuN5zsxTk`;
+
 describe('the chain of an issuer', async () => {
   const root = await makeAnchor();
   const other = await makeAnchor();
@@ -108,6 +129,21 @@ describe('the chain of an issuer', async () => {
         assert.equal(rootOf(issuer.der, some), null);
       }),
     );
+  });
+
+  it('says that a CA has a key on a curve that Kedge does not verify', () => {
+    const [p224, below] = [P224_ROOT, P224_ISSUER].map((text) => new Uint8Array(Buffer.from(text, 'base64')));
+    const spki = parseCertificate(below!).spki;
+    const nowMs = Date.UTC(2027, 0, 1);
+    for (const look of [
+      () => chainTo(p224!, below!, []),
+      () => rootOf(below!, [p224!]),
+      () => checkVaultPath({ trustDomain, path: [p224!], spki: null, nowMs }),
+      () => checkVaultPath({ trustDomain, path: [below!, p224!], spki, nowMs }),
+    ]) {
+      const error = expectCode('vault_certificate_key_unsupported', look);
+      assert.match(error.hint ?? '', /key_bits=256/);
+    }
   });
 
   it('of a root is nothing, and of what is no certificate is refused', () => {
