@@ -188,8 +188,12 @@ async function makeMaterial(spec: ChainSpec): Promise<Material> {
   const anchor = await makeAnchor(anchorDeviation);
   const issuers: TestCa[] = [];
   let last = anchor;
+  let above = spec.anchor;
   for (const issuer of spec.issuers) {
-    const deviation = { ...caDeviation(issuer), ...(issuer.isSelfIssued ? { subject: last.subject } : {}) };
+    // Of two CAs with one name, OpenSSL takes the first that no key identifier speaks against, and tries no other.
+    const isSelfIssued = issuer.isSelfIssued && above.keyIds !== 'none';
+    const deviation = { ...caDeviation(issuer), ...(isSelfIssued ? { subject: last.subject } : {}) };
+    above = issuer;
     const made = await makeIssuer(last, deviation);
     last = issuer.isForged ? { ...made, der: signedBy(made.der, newSigner()) } : made;
     issuers.unshift(last);
