@@ -20,6 +20,10 @@ import { VAULT_LOGINS } from './upstream/vault/vault-config.ts';
 import { closedObject, readYaml } from './yaml-document.ts';
 
 const DAY_MS = 86_400_000;
+/** A CA above takes what a nested one has said for a minute. */
+const MAX_NESTED_POLL_MS = 30_000;
+/** The name of an instance in the trust state has no more characters. */
+const MAX_NESTED_NAME = 800;
 /** While the sealing key is changed there are two. */
 const MAX_OTHER_SEALING_KEYS = 8;
 
@@ -98,6 +102,11 @@ const transitName = z
     /^[\w.-]{1,128}(?:\/[\w.-]{1,128}){0,7}$/,
     'not letters, digits, "-", "_" and ".", parts divided by "/"',
   );
+/** The SPIFFE ID of a nested CA, which the trust state may have to hold as a name. */
+function nestedName(text: string): SpiffeId {
+  if (text.length <= MAX_NESTED_NAME) return SpiffeId.parse(text);
+  throw new KedgeError('config_invalid', `${quote(text)} is over ${MAX_NESTED_NAME} characters`);
+}
 const objectName = z
   .string()
   .refine(isSubdomainName, 'not a name of Kubernetes: lower-case letters, digits, "-" and "."');
@@ -165,7 +174,7 @@ const SHAPE = {
       keyFile: path,
       bundleFile: path,
       timeout: duration(100, 300_000, false).optional(),
-      pollInterval: duration(100, 3_600_000, false).optional(),
+      pollInterval: duration(100, MAX_NESTED_POLL_MS, false).optional(),
     }).optional(),
   }).optional(),
   rotation: closedObject({
@@ -174,10 +183,7 @@ const SHAPE = {
   }).optional(),
   downstream: closedObject({
     address: parsed(parseAddress).optional(),
-    allow: z
-      .array(parsed((text) => SpiffeId.parse(text)))
-      .max(256)
-      .optional(),
+    allow: z.array(parsed(nestedName)).max(256).optional(),
   }).optional(),
   bundle: closedObject({ refreshHint: duration(1_000, 7 * DAY_MS).optional() }).optional(),
   clockSkew: duration(0, DAY_MS, false).optional(),

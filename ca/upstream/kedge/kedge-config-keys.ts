@@ -36,7 +36,7 @@ export const KEDGE_CONFIG_KEYS: readonly ConfigKey[] = [
     key: 'upstream.kedge.pollInterval',
     value: 'duration',
     default: '10s',
-    means: 'how often the CA above is told what the fleet holds, and asked for its trust anchor',
+    means: 'how often the CA above is told what the fleet holds, and asked for its trust anchor; at most 30s',
   },
 ];
 

@@ -158,6 +158,11 @@ describe('the configuration', () => {
     { text: 'keys: {pkcs11: {module: a, token: b}}', want: /keys\.pkcs11\.pinFile/ },
     { text: 'upstream: {kind: disk}', want: /upstream\.kind: disk needs the files: set upstream\.disk/ },
     { text: 'upstream: {disk: {keyFile: a}}', want: /upstream\.disk\.certificateFile/ },
+    {
+      text: `downstream: {address: 'a:1', allow: ['spiffe://e.org/${'x'.repeat(800)}']}`,
+      want: /over 800 characters/,
+    },
+    { text: 'downstream: {allow: ["spiffe://e.org/a"]}', want: /downstream\.allow: is only of use with/ },
     { text: 'store: {kind: etcd}', want: /store\.kind/ },
     { text: 'store: {kind: kubernetes, secret: ../x}', want: /store\.secret: not a name of Kubernetes/ },
   ];

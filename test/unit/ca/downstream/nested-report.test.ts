@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Coverage } from '../../../../ca/authority/coverage.ts';
 import type { TrustState } from '../../../../ca/authority/trust-state.ts';
-import { NestedCas } from '../../../../ca/downstream/nested-cas.ts';
+import { NestedCas, REPORT_LIFETIME_MS } from '../../../../ca/downstream/nested-cas.ts';
 import { type NestedReport, nestedInstance, nestedReport } from '../../../../ca/downstream/nested-report.ts';
 import { coverageOfAll } from '../../../support/coverage.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
@@ -114,18 +114,32 @@ describe('a nested CA in the coverage of the CA above', () => {
     });
   }
 
-  it('keeps the coverage from being complete until it has spoken, and counts until its last SVID has ended', async () => {
+  it('holds nothing until it has spoken, nor once it has been silent for a minute', async () => {
     const clock = new ManualClock(0);
     const nested = new NestedCas([CA], clock);
-    const fleet = coverageOfAll({ id: '1', bundleSequence: 2 });
-    const before = nested.in(fleet, state);
-    assert.deepEqual(
-      [before.complete, before.unknown],
-      [false, `the nested CA ${CA} has not reported to this replica`],
-    );
+    const held = () =>
+      nested.in(coverageOfAll(), state).instances.map(({ name, bundleSequence }) => [name, bundleSequence]);
+    assert.deepEqual(held(), [[CA, 0]]);
+    nested.heard(CA, report({ issuersEndMs: 3_600_000 }));
+    assert.deepEqual(held(), [[CA, 2]]);
+    await clock.advance(REPORT_LIFETIME_MS);
+    assert.deepEqual(held(), [[CA, 2]]);
+    await clock.advance(1);
+    assert.deepEqual(held(), [[CA, 0]]);
+    nested.heard(CA, report({ issuersEndMs: 3_600_000 }));
+    assert.deepEqual(held(), [[CA, 2]]);
+  });
+
+  it('counts until the last SVID that it spoke of has ended, and leaves the rest of the coverage as it is', async () => {
+    const clock = new ManualClock(0);
+    const nested = new NestedCas([CA], clock);
+    const fleet = { ...coverageOfAll({ id: '1', bundleSequence: 2 }), complete: false, unknown: 'x' };
     nested.heard(CA, report());
-    const after = nested.in(fleet, state);
-    assert.deepEqual([after.complete, after.instances.map(({ name }) => name)], [true, ['shop/cart-1', CA]]);
+    const { instances, ...rest } = nested.in(fleet, state);
+    assert.deepEqual(
+      [instances.map(({ name }) => name), rest],
+      [['shop/cart-1', CA], { complete: false, unknown: 'x' }],
+    );
     await clock.advance(900);
     assert.equal(nested.in(fleet, state).instances.length, 1);
   });
