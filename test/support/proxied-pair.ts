@@ -58,6 +58,11 @@ export class ProxiedWorkload {
     this.#agents.push(await this.#plane.agent(this.name, this.sidecar.agentOptions));
   }
 
+  /** Sends a signal to the agent that was started last: SIGSTOP makes it stand still, SIGCONT go on. */
+  signalAgent(signal: NodeJS.Signals): void {
+    this.#agents.at(-1)?.process.kill(signal);
+  }
+
   async killAgent(): Promise<void> {
     await this.#agents.at(-1)?.end('SIGKILL');
   }
