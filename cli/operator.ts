@@ -14,6 +14,11 @@ export const REASON_OPTION: OptionSpec = {
  * admin socket, which is the user that it runs as.
  */
 export function operatorName(): string {
-  const { username, uid } = userInfo();
-  return `${username} (uid ${uid})`;
+  try {
+    const { username, uid } = userInfo();
+    return `${username} (uid ${uid})`;
+  } catch {
+    // A container may run as a user that its /etc/passwd does not know.
+    return `uid ${process.getuid?.() ?? 'unknown'}`;
+  }
 }

@@ -82,7 +82,7 @@ export const LIMITS = {
   /** One file of an upstream authority: certificates, or a private key. */
   upstreamFileBytes: 256 * 1024,
   passphraseFileBytes: 1024,
-  /** Rounds that a passphrase is turned into a key by (PBKDF2), or the cost N (scrypt): seconds of CPU. */
+  /** Rounds of PBKDF2 that a passphrase is turned into a key by, or as much work of scrypt: seconds of CPU. */
   keyDerivationSteps: 10_000_000,
   /** One answer of Vault: a list of issuers with chains of RSA certificates. */
   vaultAnswerBytes: 512 * 1024,

@@ -20,7 +20,7 @@ export type RotationRequest =
   | { readonly act: 'pause' | 'resume' | 'abort' }
   /** By pod UID, or as `namespace/pod`. */
   | { readonly act: 'excuse'; readonly target: string }
-  /** The beginning of an id; empty = the active one. */
+  /** The beginning of an id; empty = the active one, where no rotation is under way. */
   | { readonly act: 'anchor-compromised'; readonly target: string; readonly deadlineMs: number | null }
   | { readonly act: 'issuer-compromised'; readonly target: string };
 
@@ -68,11 +68,11 @@ export function requestedState(
       return excused(state, asked.target, request, coverage);
     case 'anchor-compromised': {
       const deadlineMs = checkedDeadline(asked.deadlineMs ?? atMs + COMPROMISE_DEADLINE_MS, atMs);
-      const { id } = named(state.anchors, asked.target, 'trust anchor');
+      const { id } = named(state.anchors, asked.target, 'trust anchor', state);
       return compromiseAnchor(state, id, { upstream, deadlineMs }, request);
     }
     case 'issuer-compromised':
-      return taintIssuer(state, named(state.issuers, asked.target, 'issuer').id, atMs);
+      return taintIssuer(state, named(state.issuers, asked.target, 'issuer', state).id, atMs);
     default:
       return asked satisfies never;
   }
@@ -102,8 +102,22 @@ function excused(state: TrustState, target: string, request: Request, coverage: 
   return next;
 }
 
-/** The authority whose id begins so; the active one where nothing is named. */
-function named<A extends Authority>(authorities: readonly A[], target: string, what: string): A {
+/**
+ * The authority whose id begins so; the active one where nothing is named. Under a rotation that may be another one than a
+ * moment ago, when the operator looked: then it must be named.
+ */
+function named<A extends Authority>(
+  authorities: readonly A[],
+  target: string,
+  what: string,
+  { rotation }: TrustState,
+): A {
+  if (target === '' && rotation !== null) {
+    throw refused(
+      `which ${what} is active changes while rotation ${rotation.number} is under way`,
+      `name the ${what} that is in wrong hands by the first ${ID_CHARS} digits of its id: kedge status lists them`,
+    );
+  }
   const found =
     target === ''
       ? authorities.filter(({ phase, taintedAtMs }) => phase === 'active' && taintedAtMs === null)

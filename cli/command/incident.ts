@@ -27,7 +27,7 @@ export const incidentAnchorCommand: Command = {
     {
       name: 'anchor',
       required: false,
-      help: 'the beginning of its id, 8 digits or more; default: the active one',
+      help: 'the beginning of its id, 8 digits or more; default, outside a rotation: the active one',
     },
   ],
   options: [
@@ -57,7 +57,7 @@ export const incidentIssuerCommand: Command = {
     {
       name: 'issuer',
       required: false,
-      help: 'the beginning of its id, 8 digits or more; default: the active one',
+      help: 'the beginning of its id, 8 digits or more; default, outside a rotation: the active one',
     },
   ],
   options: OPTIONS,

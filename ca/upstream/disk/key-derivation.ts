@@ -7,6 +7,8 @@ import { LIMITS } from '../../../pki/limits.ts';
 const PBES2 = '1.2.840.113549.1.5.13';
 const PBKDF2 = '1.2.840.113549.1.5.12';
 const SCRYPT = '1.3.6.1.4.1.11591.4.11';
+/** A block of scrypt, of which there are N times r times p, takes as long as so many rounds of PBKDF2. */
+const SCRYPT_BLOCK_STEPS = 4;
 
 /**
  * Bounds what an encrypted PKCS#8 key (EncryptedPrivateKeyInfo, RFC 5958 section 3, DER) may cost to open: the
@@ -49,7 +51,11 @@ function derivationOf(der: Uint8Array): { readonly scheme: string; readonly cost
   if (kdf !== PBKDF2 && kdf !== SCRYPT) return { scheme: kdf, cost: null };
   const parameters = derivation.enter(TAG.sequence);
   parameters.content(TAG.octetString);
-  return { scheme: kdf, cost: numberOf(parameters.integer()) };
+  const steps = numberOf(parameters.integer());
+  if (kdf === PBKDF2) return { scheme: kdf, cost: steps };
+  const [blocks, lanes] = [numberOf(parameters.integer()), numberOf(parameters.integer())];
+  // OpenSSL bounds the memory, N times r, and leaves the time to whoever wrote the file.
+  return { scheme: kdf, cost: steps * blocks * lanes * SCRYPT_BLOCK_STEPS };
 }
 
 /** A non-negative INTEGER; infinity beyond what a number can tell apart. */

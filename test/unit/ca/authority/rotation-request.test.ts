@@ -70,6 +70,15 @@ describe('what an operator asks of a rotation', () => {
     }
   });
 
+  it('wants the anchor or issuer named while a rotation is under way: another one may be active by then', () => {
+    for (const act of ['anchor-compromised', 'issuer-compromised'] as const) {
+      const error = expectCode('rotation_refused', () => ask({ act, target: '', deadlineMs: null }, started));
+      assert.match(error.message, /changes while rotation 1 is under way/);
+    }
+    const over = ask({ act: 'anchor-compromised', target: anchor!.id, deadlineMs: null }, started);
+    assert.equal(over.anchors[0]?.taintedAtMs, NOW);
+  });
+
   const refusals: readonly { name: string; run: () => unknown; message: RegExp }[] = [
     {
       name: 'an unknown instance',

@@ -5,7 +5,7 @@ import * as fc from 'fast-check';
 import { parsePrivateKeyFile } from '../../../../../ca/upstream/disk/private-key-file.ts';
 import type { ErrorCode } from '../../../../../pki/error-table.ts';
 import { isKedgeError } from '../../../../../pki/kedge-error.ts';
-import { encodePem } from '../../../../../pki/pem.ts';
+import { decodePem, encodePem } from '../../../../../pki/pem.ts';
 import { Secret } from '../../../../../pki/secret.ts';
 import { makeAnchor, newPrivateKey } from '../../../../support/certificates.ts';
 import { expectCode } from '../../../../support/expect-code.ts';
@@ -35,9 +35,11 @@ describe('reading the private key of a file', () => {
     openssl.run('ec -in ec.pem -aes128 -passout file:passphrase -out old.pem');
     openssl.run('pkcs8 -topk8 -in ec.pem -v2 aes-256-cbc -passout file:passphrase -out pbkdf2.pem');
     openssl.run('pkcs8 -topk8 -in ec.pem -scrypt -passout file:passphrase -out scrypt.pem');
+    const small = '-scrypt_N 1024 -scrypt_r 1 -scrypt_p 1';
+    openssl.run(`pkcs8 -topk8 -in ec.pem -scrypt ${small} -passout file:passphrase -out small.pem`);
     openssl.run('ecparam -name prime256v1 -genkey -out parameters.pem');
     byOpenSsl = Object.fromEntries(
-      ['old', 'pbkdf2', 'scrypt', 'parameters'].map((name) => [
+      ['old', 'pbkdf2', 'scrypt', 'small', 'parameters'].map((name) => [
         name,
         Buffer.from(openssl.read(`${name}.pem`)).toString(),
       ]),
@@ -159,6 +161,20 @@ describe('reading the private key of a file', () => {
     const text = encodePem('PRIVATE KEY', wide).replaceAll('PRIVATE', 'ENCRYPTED PRIVATE');
     const error = expectCode('disk_key_unsupported', () => parsePrivateKeyFile(text, 'tls.key', secret()));
     assert.match(error.message, /takes 2147483647 steps/);
+  });
+
+  it('refuses a key whose scrypt takes many lanes, though N and memory are small', () => {
+    const [der] = decodePem(byOpenSsl['small']!.replaceAll('ENCRYPTED ', ''), 'PRIVATE KEY');
+    const hex = Buffer.from(der!).toString('hex');
+    assert.ok(isKey(parsePrivateKeyFile(byOpenSsl['small']!, 'tls.key', secret()), ec));
+    const many = hex.replace('02020400020101020101', '0202040002017f02017f');
+    assert.notEqual(many, hex);
+    const text = encodePem('PRIVATE KEY', Buffer.from(many, 'hex')).replaceAll(
+      'PRIVATE',
+      'ENCRYPTED PRIVATE',
+    );
+    const error = expectCode('disk_key_unsupported', () => parsePrivateKeyFile(text, 'tls.key', secret()));
+    assert.match(error.message, /takes 66064384 steps/);
   });
 
   it('never lets anything but its own refusals out, nor a part of the file', () => {
