@@ -133,12 +133,15 @@ function anchorToStandUnder(state: TrustState, nowMs: number): Anchor {
 }
 
 function tooEarly(anchor: Anchor | undefined): KedgeError {
+  const isGivenUp = anchor === undefined || anchor.phase === 'retired';
   const what = anchor === undefined ? 'is not ours' : `is ${anchor.phase}`;
   return new KedgeError(
     'upstream_refused',
     `the trust anchor ${what}: issuers are minted under the active one`,
     {
-      hint: 'it is tried again; during a rotation of the CA above its own fleet must follow first',
+      hint: isGivenUp
+        ? 'where the CA above has aborted its rotation, abort the one of this CA too: kedge rotate abort'
+        : 'it is tried again; during a rotation of the CA above its own fleet must follow first',
       retryAfterMs: RETRY_MS,
     },
   );

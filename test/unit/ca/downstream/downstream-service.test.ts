@@ -87,6 +87,7 @@ describe('a CA as the upstream of nested ones', () => {
     const { mint } = await setUp(t);
     const error = await expectRejection('upstream_refused', mint({ anchor: (await makeAnchor()).der }));
     assert.notEqual(error.retryAfterMs, undefined);
+    assert.match(error.hint ?? '', /kedge rotate abort/);
     await assert.rejects(mint({ csr: new Uint8Array(3) }), { code: /^csr_/ });
   });
 
