@@ -260,7 +260,7 @@ export const AGENT_SETTINGS = [
     key: 'haproxyCrl',
     type: 'flag',
     value: '',
-    help: 'replace crl.pem in HAProxy too; its configuration must name it, and it must be 3.0 or newer',
+    help: 'replace crl.pem in HAProxy too; its configuration must name it, and it must be 3.2.8 or newer of 3.2, or 3.3 or newer',
   },
   {
     key: 'haproxyServerLinesOnly',

@@ -340,7 +340,7 @@ export const ERROR_TABLE = {
     'certificates, CAs or CRLs make a longer command than the HAProxy takes: raise its tune.bufsize',
   ),
   haproxy_reload_needed: precondition(
-    'a HAProxy before 3.0 cannot replace CAs or CRLs safely at run time: the files are in place, it must be reloaded',
+    'a HAProxy before 3.3 (3.2: before 3.2.8) cannot replace CAs or CRLs safely at run time: the files are in place, it must be reloaded',
   ),
   haproxy_config_unusable: precondition(
     'the configuration of a HAProxy does not load the files of the feed so that they can be replaced safely',

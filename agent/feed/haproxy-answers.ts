@@ -4,6 +4,7 @@
  */
 import { KedgeError, quote } from '../../pki/kedge-error.ts';
 import type { HaproxyFile, HaproxyFileKind } from './haproxy-commands.ts';
+import { type HaproxyVersion, parseHaproxyVersion } from './haproxy-version.ts';
 
 /** Longest answer that is read, bytes: 64 CAs with their names take 40 KiB. */
 export const MAX_ANSWER_BYTES = 256 * 1024;
@@ -12,8 +13,7 @@ const QUOTED = 160;
 
 /** One HAProxy process. */
 export interface HaproxyProcess {
-  /** Major and minor version. */
-  readonly version: readonly [number, number];
+  readonly version: HaproxyVersion;
   /** Differs between two processes on one machine, and between two lives of process 1 in a container. */
   readonly id: string;
 }
@@ -21,7 +21,7 @@ export interface HaproxyProcess {
 /** Reads the answer to `show info`. */
 export function parseInfo(answer: string): HaproxyProcess {
   const fields = fieldsOf(linesOf(answer, 'show info'), 'show info');
-  const version = /^(\d{1,3})\.(\d{1,3})[.-]/.exec(single(fields, 'Version', 'show info'));
+  const version = parseHaproxyVersion(single(fields, 'Version', 'show info'));
   const pid = single(fields, 'Pid', 'show info');
   const startedAt = single(fields, 'Start_time_sec', 'show info');
   if (
@@ -31,7 +31,7 @@ export function parseInfo(answer: string): HaproxyProcess {
   ) {
     throw invalid('show info', 'it is not of a HAProxy');
   }
-  return { version: [Number(version[1]), Number(version[2])], id: `${pid}@${startedAt}` };
+  return { version, id: `${pid}@${startedAt}` };
 }
 
 /** Reads the answer to `show ssl <kind>`: the path of the open transaction, null where there is none. */
@@ -57,14 +57,25 @@ export function parseCrtLists(answer: string): readonly string[] {
   return lines;
 }
 
-/** Reads the answer to `show ssl cert <path>`: the SHA-1 of the certificate in use, hex in capitals. */
-export function parseShownCertificate(answer: string, { path }: HaproxyFile): string {
-  const fields = shownFields(answer, 'show ssl cert', path, "Can't display the certificate");
-  const [fingerprint, ...others] = fingerprintsOf(fields, 'show ssl cert');
+/** What HAProxy has in use of a certificate file. */
+export interface ShownCertificate {
+  /** Whether a `bind` or `server` line is known to present it. */
+  readonly isUsed: boolean;
+  /** Its SHA-1, hex in capitals. */
+  readonly fingerprint: string;
+}
+
+/** Reads the answer to `show ssl cert <path>`. */
+export function parseShownCertificate(answer: string, { path }: HaproxyFile): ShownCertificate {
+  const command = 'show ssl cert';
+  const fields = shownFields(answer, command, path, "Can't display the certificate");
+  const [fingerprint, ...others] = fingerprintsOf(fields, command);
+  const status = single(fields, 'Status', command);
   if (fingerprint === undefined || others.length > 0) {
-    throw invalid('show ssl cert', 'it does not hold one fingerprint');
+    throw invalid(command, 'it does not hold one fingerprint');
   }
-  return fingerprint;
+  if (status !== 'Used' && status !== 'Unused') throw invalid(command, 'its status is not understood');
+  return { isUsed: status === 'Used', fingerprint };
 }
 
 /** What HAProxy has in use of a CA file. */

@@ -10,6 +10,7 @@ import {
   parseShownCertificate,
   parseTransaction,
   type ShownAuthorities,
+  type ShownCertificate,
 } from './haproxy-answers.ts';
 import {
   abortCommand,
@@ -22,6 +23,7 @@ import {
   showCommand,
 } from './haproxy-commands.ts';
 import type { HaproxyMaterial, MaterialPart } from './haproxy-material.ts';
+import { addsAuthorities, forgetsVerification, replacesTrustSafely } from './haproxy-version.ts';
 
 /** Sends a command to one HAProxy and gives the answer; throws as `askHaproxy` does. */
 export type AskHaproxy = (command: string) => Promise<string>;
@@ -68,20 +70,16 @@ export interface HaproxyUpdate {
  * alone, so that calling this again and again is how a restart is noticed. With null it only cleans up.
  *
  *  1. `show info`: a process that is not the one of last time has lost what it was given
- *  2. of a new process: drop the transactions on our files that an earlier agent left open; and before 3.0 make sure
- *     that it uses our crt-list. A HAProxy before 3.0 that takes a certificate without DNS name straight from
- *     `bind ... crt` forgets `verify required` and `ca-file` when that certificate is replaced, and then serves
- *     everybody; with an SNI filter, as in our crt-list, it does not
+ *  2. of a new process: drop the transactions on our files that an earlier agent left open; and where it
+ *     {@link forgetsVerification} make sure that it uses our crt-list: without, it would serve everybody
  *  3. CRLs: a revoked peer is refused as early as can be
  *  4. CAs, those in use and the new ones together: make before break
  *  5. the certificate with its key, in one command: never a new key with an old certificate. After 4, as this HAProxy
  *     may be its own peer
  *  6. CAs, the new ones alone: after 5, for the same reason
  *
- * Before 3.0, 3, 4 and 6 are not done. HAProxy 2.6.12 dies of a segmentation fault when a CA file is committed after a
- * certificate was, and when one is committed before, it goes on to serve the old certificate whatever is committed
- * later, though it shows the new one. Then `haproxy_reload_needed` says that the files wait for a reload or restart.
- * 3.4.0 does all of it; nothing between the two was tried.
+ * 3, 4 and 6 are not done where HAProxy does not survive them: see {@link replacesTrustSafely}. Then
+ * `haproxy_reload_needed` says that the files wait for a reload or restart.
  *
  * A refusal in 3, 4 or 5 does not keep the later steps from being done, since an SVID must not expire for a CRL that
  * is too large; the first refusal is thrown at the end. Throws `haproxy_unreachable`, `haproxy_refused`,
@@ -95,12 +93,11 @@ export async function updateHaproxy(
 ): Promise<void> {
   const { ask, files } = update;
   const process = parseInfo(await ask(SHOW_INFO));
-  const isOld = isBefore(process.version, 3, 0);
-  if (ledger.processId !== process.id) await meetProcess(update, process, isOld, ledger);
+  if (ledger.processId !== process.id) await meetProcess(update, process, ledger);
   if (material === null) return;
   const replace: ReplaceFile = async (file, part) => {
-    if (isOld && file.kind !== 'cert') throw reloadNeeded(file);
-    await replaceFile(update, file, part.blocks, !isBefore(process.version, 2, 7));
+    if (file.kind !== 'cert' && !replacesTrustSafely(process.version)) throw reloadNeeded(file);
+    await replaceFile(update, file, part.blocks, addsAuthorities(process.version));
   };
   const faults: KedgeError[] = [];
   const step = async (work: () => Promise<void>): Promise<void> => {
@@ -146,15 +143,14 @@ type ReplaceFile = (file: HaproxyFile, part: MaterialPart) => Promise<void>;
 /** Steps 1 and 2 of {@link updateHaproxy}: a process that nothing is known of. */
 async function meetProcess(
   update: HaproxyUpdate,
-  { id }: HaproxyProcess,
-  isOld: boolean,
+  { id, version }: HaproxyProcess,
   ledger: HaproxyLedger,
 ): Promise<void> {
   ledger.processId = null;
   ledger.crls = null;
   ledger.certificate = null;
   for (const file of allFiles(update.files)) await dropLeftover(update, file);
-  if (isOld) await checkCrtList(update);
+  if (forgetsVerification(version)) await checkCrtList(update);
   ledger.processId = id;
 }
 
@@ -163,7 +159,7 @@ function reloadNeeded({ path }: HaproxyFile): KedgeError {
     'haproxy_reload_needed',
     `${quote(path, 200)} has changed, and this HAProxy must be reloaded for it`,
     {
-      hint: 'the file is in place: reload or restart HAProxy; 3.0 or newer takes it without',
+      hint: 'the file is in place: reload or restart HAProxy; 3.2.8 and newer of 3.2, and 3.3 and newer, take it without',
     },
   );
 }
@@ -235,11 +231,24 @@ async function replaceCertificate(
   part: MaterialPart,
 ): Promise<void> {
   const [wanted] = part.fingerprints;
-  if (parseShownCertificate(await ask(showCommand(certificate)), certificate) === wanted) return;
-  await replace(certificate, part);
-  if (parseShownCertificate(await ask(showCommand(certificate)), certificate) !== wanted) {
+  const show = async (): Promise<ShownCertificate> =>
+    parseShownCertificate(await ask(showCommand(certificate)), certificate);
+  let shown = await show();
+  if (shown.fingerprint !== wanted) {
+    await replace(certificate, part);
+    shown = await show();
+  }
+  if (shown.fingerprint !== wanted) {
     throw new KedgeError('haproxy_answer_invalid', 'HAProxy committed a certificate and shows another');
   }
+  if (!shown.isUsed) throw presentsNothing(certificate);
+}
+
+/** So it is where somebody committed a CA file to a HAProxy that is not one that {@link replacesTrustSafely}. */
+function presentsNothing({ path }: HaproxyFile): KedgeError {
+  return new KedgeError('haproxy_config_unusable', `HAProxy has ${quote(path, 200)} and uses it nowhere`, {
+    hint: 'name it in a crt-list of a "bind" line or as crt of a "server" line, then restart HAProxy',
+  });
 }
 
 /** `choose` is given what is in use, and gives what is to be. */
@@ -288,8 +297,4 @@ function isSamePart(a: MaterialPart | null, b: MaterialPart): boolean {
 
 function isSameSet(a: readonly string[], b: readonly string[]): boolean {
   return new Set(a).size === new Set(b).size && a.every((value) => b.includes(value));
-}
-
-function isBefore([major, minor]: readonly [number, number], toMajor: number, toMinor: number): boolean {
-  return major < toMajor || (major === toMajor && minor < toMinor);
 }

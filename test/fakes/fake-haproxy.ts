@@ -32,6 +32,9 @@ export type FakeHaproxyFault = (command: string) => string | null;
  *
  * Like the real one it takes a command up to its payload's empty line, answers, and closes; it keeps what was committed
  * only, and loses it when it is restarted.
+ *
+ * As 3.0.11 it does what that one was seen to do: after CAs or CRLs were committed, a certificate that is committed is
+ * shown, as `Unused`, and not presented; and it dies when CAs or CRLs are committed after that.
  */
 export class FakeHaproxy {
   readonly path: string;
@@ -41,18 +44,33 @@ export class FakeHaproxy {
   readonly #files = new Map<string, FakeHaproxyFile>();
   readonly #transactions = new Map<Kind, { path: string; pem: string }>();
   readonly #server: Server;
+  readonly #version: FakeHaproxyVersion;
+  /** The certificates that its lines present, where they are not those of `#files`. */
+  readonly #presented = new Map<string, string>();
   #pid = 1;
+  /** Whether a commit of a certificate finds the lines that use it. */
+  #isLinked = true;
+  #isDead = false;
 
   /** Listens at `path`. `files` are what its configuration names, by path, with what it loaded at its start. */
-  static async start(path: string, files: ReadonlyMap<string, FakeHaproxyFile>): Promise<FakeHaproxy> {
-    const fake = new FakeHaproxy(path, files);
+  static async start(
+    path: string,
+    files: ReadonlyMap<string, FakeHaproxyFile>,
+    version: FakeHaproxyVersion = '3.4.0',
+  ): Promise<FakeHaproxy> {
+    const fake = new FakeHaproxy(path, files, version);
     fake.#server.listen(path);
     await once(fake.#server, 'listening');
     return fake;
   }
 
-  private constructor(path: string, files: ReadonlyMap<string, FakeHaproxyFile>) {
+  private constructor(
+    path: string,
+    files: ReadonlyMap<string, FakeHaproxyFile>,
+    version: FakeHaproxyVersion,
+  ) {
     this.path = path;
+    this.#version = version;
     for (const [name, file] of files) this.#files.set(name, file);
     this.#server = createServer((socket) => this.#serve(socket));
   }
@@ -62,9 +80,17 @@ export class FakeHaproxy {
     return this.#files.get(path)?.pem ?? '';
   }
 
+  /** The PEM that a peer is given, which for a certificate should be the one in use. */
+  presented(path: string): string {
+    return this.#presented.get(path) ?? this.inUse(path);
+  }
+
   /** As a new process that has loaded `files`. */
   restart(files: ReadonlyMap<string, FakeHaproxyFile>): void {
     this.#pid += 1;
+    this.#isLinked = true;
+    this.#isDead = false;
+    this.#presented.clear();
     this.#transactions.clear();
     for (const [name, file] of files) this.#files.set(name, file);
   }
@@ -78,10 +104,14 @@ export class FakeHaproxy {
   #serve(socket: Socket): void {
     let text = '';
     socket.on('error', () => {});
+    if (this.#isDead) socket.destroy();
     socket.on('data', (chunk: Buffer) => {
       text += chunk.toString('latin1');
       const whole = text.includes('<<\n') ? text.endsWith('\n\n') : text.endsWith('\n');
-      if (whole) socket.end(this.#answer(text));
+      if (!whole) return;
+      const answer = this.#answer(text);
+      if (this.#isDead) socket.destroy();
+      else socket.end(answer);
     });
   }
 
@@ -91,7 +121,7 @@ export class FakeHaproxy {
     const refusal = this.fault(command);
     if (refusal !== null) return refusal;
     if (command === 'show info') {
-      return `Name: HAProxy\nVersion: 3.4.0-1\nPid: ${this.#pid}\nStart_time_sec: 1795605048\n\n`;
+      return `Name: HAProxy\nVersion: ${this.#version}-1\nPid: ${this.#pid}\nStart_time_sec: 1795605048\n\n`;
     }
     const [, verb = '', kindText = '', path = ''] = /^(\w+) ssl (\S+)(?: (\S+))?/.exec(command) ?? [];
     const kind = (Object.keys(WORDS) as Kind[]).find((known) => known === kindText);
@@ -126,7 +156,10 @@ export class FakeHaproxy {
     const file = this.#files.get(path);
     if (file?.kind !== kind) return `Can't display the ${WORDS[kind].absent}\n\n`;
     const prints = certificatesOf(file.pem).map(({ fingerprint }) => fingerprint.replaceAll(':', ''));
-    if (kind === 'cert') return `Filename: ${path}\nStatus: Used\nSHA1 FingerPrint: ${prints[0]}\n\n`;
+    if (kind === 'cert') {
+      const status = this.#isLinked ? 'Used' : 'Unused';
+      return `Filename: ${path}\nStatus: ${status}\nSHA1 FingerPrint: ${prints[0]}\n\n`;
+    }
     const shown = prints.map((print, i) => ` \nCertificate #${i + 1}:\nSHA1 FingerPrint: ${print}\n`);
     return `Filename: ${path}\nStatus: Used\n${shown.join('')}\n`;
   }
@@ -148,11 +181,24 @@ export class FakeHaproxy {
   #commit(kind: Kind, path: string): string {
     const open = this.#transactions.get(kind);
     if (open?.path !== path) return `No ongoing transaction! !\nCan't commit ${path}!\n\n`;
+    if (this.#version === '3.0.11') this.#loseLines(kind, path);
     this.#files.set(path, { kind, pem: open.pem });
     this.#transactions.delete(kind);
-    return `Committing ${path}.\nSuccess!\n\n`;
+    // A dot for each line that it finds.
+    return `Committing ${path}${kind === 'cert' && !this.#isLinked ? '' : '.'}\nSuccess!\n\n`;
+  }
+
+  /** The fault of 3.0.11, at a commit that is under way. */
+  #loseLines(kind: Kind, path: string): void {
+    if (kind !== 'cert') {
+      this.#isDead = this.#presented.size > 0;
+      this.#isLinked = false;
+    } else if (!this.#isLinked) this.#presented.set(path, this.presented(path));
   }
 }
+
+/** The versions that it behaves like. */
+export type FakeHaproxyVersion = '3.4.0' | '3.0.11';
 
 function certificatesOf(pem: string): X509Certificate[] {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n/g) ?? [];

@@ -10,17 +10,19 @@ import type { TestContext } from 'node:test';
 import { systemClock } from '../../host/clock.ts';
 import { askHaproxy } from '../../agent/feed/haproxy-connection.ts';
 import { HAPROXY_FILE_NAMES } from '../../agent/feed/haproxy-feed.ts';
+import { type HaproxyVersion, parseHaproxyVersion } from '../../agent/feed/haproxy-version.ts';
 import { findPeer, peerEnvironment } from '../../scripts/peer-folder.ts';
 import { until } from './identity-plane.ts';
 
-const program = findPeer('haproxy');
+/** A file of tests may choose another before it loads this. */
+const program = process.env['KEDGE_TEST_HAPROXY'] ?? findPeer('haproxy');
 
 /** For `skip` of a suite: false, or why there is no HAProxy. */
 export const haproxySkip =
   program === null ? 'no HAProxy on this machine: npm run peers gets it from Debian' : false;
 
-/** Major and minor version of the HAProxy that tests run, [0, 0] where there is none. */
-export const haproxyVersion: readonly [number, number] = versionOf(program);
+/** The version of the HAProxy that tests run, [0, 0, 0] where there is none. */
+export const haproxyVersion: HaproxyVersion = versionOf(program);
 
 /** What {@link RunningHaproxy.start} takes. */
 export interface HaproxyOptions {
@@ -182,10 +184,9 @@ ${sections}
 `;
 }
 
-function versionOf(path: string | null): readonly [number, number] {
-  if (path === null) return [0, 0];
+function versionOf(path: string | null): HaproxyVersion {
+  if (path === null) return [0, 0, 0];
   const env = { ...process.env, ...peerEnvironment('haproxy') };
   const { stdout } = spawnSync(path, ['-v'], { encoding: 'utf8', env });
-  const [, major = 0, minor = 0] = /version (\d+)\.(\d+)/.exec(stdout) ?? [];
-  return [Number(major), Number(minor)];
+  return parseHaproxyVersion(/ version (\S+)/.exec(stdout)?.[1] ?? '') ?? [0, 0, 0];
 }

@@ -11,6 +11,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { connect } from 'node:tls';
 import type { HaproxyAddress } from '../../agent/feed/haproxy-connection.ts';
 import { HaproxyFeed } from '../../agent/feed/haproxy-feed.ts';
+import { replacesTrustSafely } from '../../agent/feed/haproxy-version.ts';
 import type { IdentitySnapshot } from '../../agent/snapshot.ts';
 import { socketTarget } from '../../cli/endpoint-socket.ts';
 import { systemClock } from '../../host/clock.ts';
@@ -38,7 +39,7 @@ const ROTATIONS = 50;
 /** Of an agent at a lifetime of 16 s: no shorter one outlives the restart of an agent on a busy machine. */
 const AGENT_ROTATIONS = 8;
 const signal = new AbortController().signal;
-const isBefore3 = haproxyVersion[0] < 3;
+const waitsForReload = !replacesTrustSafely(haproxyVersion);
 
 interface Site {
   readonly feed: HaproxyFeed;
@@ -46,7 +47,7 @@ interface Site {
   readonly port: number;
   readonly files: string;
   readonly factory: SnapshotFactory;
-  /** Not published yet, but before 3.0. */
+  /** Not published yet, but where CAs wait for a reload. */
   readonly first: IdentitySnapshot;
 }
 
@@ -81,14 +82,14 @@ async function openFeedWith(
   return feed;
 }
 
-/** A HAProxy that starts on the placeholder, before 3.0 on the first identity: a client, then its `bind` line, its `server` line, and its own `bind` again. */
+/** A HAProxy that starts on the placeholder, or where CAs wait for a reload on the first identity: a client, then its `bind` line, its `server` line, and its own `bind` again. */
 async function site(t: TestContext, crls = false): Promise<Site> {
   const folder = temporaryFolder(t);
   const [files, home] = [join(folder, 'files'), join(folder, 'haproxy')];
   const feed = await openFeedWith(t, files, [{ path: socketPathOf(home) }], crls);
   const factory = await SnapshotFactory.make(Date.now());
   const first = await factory.snapshot(1);
-  if (isBefore3) await expectRejection('haproxy_unreachable', feed.publish(first, signal));
+  if (waitsForReload) await expectRejection('haproxy_unreachable', feed.publish(first, signal));
   const [port, inner] = [await freePort(), await freePort()];
   const sections = `
 frontend outer
@@ -155,7 +156,7 @@ const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex').
 describe('HAProxy on its runtime API', { skip: haproxySkip }, () => {
   it('refuses everybody before the first identity, and serves without a restart from it on', async (t) => {
     const { feed, haproxy, port, files, first: snapshot } = await site(t);
-    if (!isBefore3) await assert.rejects(get(port, newAgent(clientOf(snapshot))));
+    if (!waitsForReload) await assert.rejects(get(port, newAgent(clientOf(snapshot))));
     const { pid } = haproxy;
     await feed.publish(snapshot, signal);
     assert.equal(await get(port, newAgent(clientOf(snapshot))), hexOf(snapshot.svid.serialNumber));
@@ -335,8 +336,8 @@ describe('HAProxy on its runtime API', { skip: haproxySkip }, () => {
     assert.equal(await get(port, newAgent(clientOf(next))), hexOf(next.svid.serialNumber));
   });
 
-  it('before 3.0: leaves changed CAs to a reload, says so, and is loaded after it', {
-    skip: !isBefore3,
+  it('where HAProxy cannot replace CAs at run time: leaves changed CAs to a reload, says so, and is loaded after it', {
+    skip: !waitsForReload,
   }, async (t) => {
     const { feed, haproxy, factory, first } = await site(t);
     await feed.publish(first, signal);
@@ -352,8 +353,8 @@ describe('HAProxy on its runtime API', { skip: haproxySkip }, () => {
     await until('it is loaded', () => feed.consumers()[0]?.loaded?.generation === 2);
   });
 
-  it('from 3.0 on: changes anchors both ways under traffic, and refuses a certificate once its CRL is there', {
-    skip: isBefore3 && 'HAProxy before 3.0 cannot do it: see docs/feeds.md',
+  it('where it can: changes anchors both ways under traffic, and refuses a certificate once its CRL is there', {
+    skip: waitsForReload && 'this HAProxy cannot do it: see docs/feeds.md',
   }, async (t) => {
     const { feed, port } = await site(t, true);
     const nowMs = Date.now();
@@ -407,7 +408,7 @@ describe('HAProxy on its runtime API', { skip: haproxySkip }, () => {
   });
 
   it('adds CAs in parts where they do not fit into one command', {
-    skip: isBefore3 && 'HAProxy before 3.0 cannot do it: see docs/feeds.md',
+    skip: waitsForReload && 'this HAProxy cannot do it: see docs/feeds.md',
   }, async (t) => {
     const { feed, factory } = await site(t);
     const validity = { notBeforeMs: Date.now() - 60_000, notAfterMs: Date.now() + 3_600_000 };

@@ -34,8 +34,16 @@ const GOOD: readonly (readonly [name: string, read: (answer: string) => unknown,
   ['crl list', (a) => parseTransaction(a, 'crl-file'), null],
   ['crl list with transaction', (a) => parseTransaction(a, 'crl-file'), CRL.path],
   ['crt-lists', parseCrtLists, ['/run/kedge/haproxy/crt-list.txt']],
-  ['cert', (a) => parseShownCertificate(a, CERT), 'E63145D43CC1278811B4D87F56083908791E2BB9'],
-  ['cert after commit', (a) => parseShownCertificate(a, CERT), '0838EF402154C796502710BCF0F7168669052485'],
+  [
+    'cert',
+    (a) => parseShownCertificate(a, CERT),
+    { isUsed: true, fingerprint: 'E63145D43CC1278811B4D87F56083908791E2BB9' },
+  ],
+  [
+    'cert after commit',
+    (a) => parseShownCertificate(a, CERT),
+    { isUsed: true, fingerprint: '0838EF402154C796502710BCF0F7168669052485' },
+  ],
   [
     'ca',
     (a) => parseShownAuthorities(a, CA),
@@ -82,7 +90,7 @@ for (const [version, answers] of Object.entries(RECORDED)) {
   describe(`answers of HAProxy ${version}`, () => {
     it('tells version and process', () => {
       const process = parseInfo(answer('info'));
-      assert.equal(process.version.join('.'), version.split('.').slice(0, 2).join('.'));
+      assert.equal(process.version.join('.'), version);
       assert.match(process.id, /^\d+@\d+$/);
     });
     for (const [name, read, want] of GOOD) {

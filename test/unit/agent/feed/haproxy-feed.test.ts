@@ -3,15 +3,17 @@ import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, after, before, describe, it } from 'node:test';
+import { askHaproxy } from '../../../../agent/feed/haproxy-connection.ts';
 import {
   HAPROXY_FILE_NAMES,
   HaproxyFeed,
   type HaproxyFeedOptions,
 } from '../../../../agent/feed/haproxy-feed.ts';
 import type { IdentitySnapshot } from '../../../../agent/snapshot.ts';
+import { systemClock } from '../../../../host/clock.ts';
 import { silentLog } from '../../../../host/log.ts';
 import { feedConformance } from '../../../conformance/feed.ts';
-import { FakeHaproxy, type FakeHaproxyFile } from '../../../fakes/fake-haproxy.ts';
+import { FakeHaproxy, type FakeHaproxyFile, type FakeHaproxyVersion } from '../../../fakes/fake-haproxy.ts';
 import { fixedRandom } from '../../../fakes/fixed-random.ts';
 import { HOUR_MS } from '../../../support/certificates.ts';
 import { expectRejection } from '../../../support/expect-code.ts';
@@ -85,6 +87,7 @@ describe('the HAProxy feed', () => {
   const start = async (
     t: TestContext,
     options: Partial<HaproxyFeedOptions> = {},
+    version: FakeHaproxyVersion = '3.4.0',
   ): Promise<{
     folder: string;
     clock: ManualClock;
@@ -96,7 +99,7 @@ describe('the HAProxy feed', () => {
     const path = `${folder}.sock`;
     const clock = new ManualClock(NOW_MS);
     const feed = await open(folder, [path], { clock, ...options });
-    const haproxy = await FakeHaproxy.start(path, loaded(folder));
+    const haproxy = await FakeHaproxy.start(path, loaded(folder), version);
     t.after(async () => {
       await feed.close();
       await haproxy.close();
@@ -126,6 +129,43 @@ describe('the HAProxy feed', () => {
     await feed.publish(first, signal);
     haproxy.restart(old);
     await advanceUntil(clock, 500, () => serialOf(haproxy.inUse(path)) === serialOfSnapshot(first));
+  });
+
+  describe('of HAProxy 3.0.11, which does not survive a commit of CAs', () => {
+    it('replaces the certificate alone, in what it presents too, and says that the CAs wait for a reload', async (t) => {
+      const { feed, haproxy, folder, path } = await start(t, { crls: false }, '3.0.11');
+      for (const snapshot of [first, second]) {
+        await expectRejection('haproxy_reload_needed', feed.publish(snapshot, signal));
+        assert.equal(serialOf(haproxy.presented(path)), serialOfSnapshot(snapshot));
+      }
+      assert.ok(!haproxy.commands.some((command) => /^(?:set|commit) ssl (?:ca|crl)-file/.test(command)));
+      assert.equal(feed.consumers()[0]?.errorCode, 'haproxy_reload_needed');
+      haproxy.restart(loaded(folder));
+      await feed.publish(second, signal);
+      assert.equal(feed.consumers()[0]?.loaded?.generation, 2);
+      const third = await factory.snapshot(3, 3 * HOUR_MS);
+      await feed.publish(third, signal);
+      assert.equal(serialOf(haproxy.presented(path)), serialOfSnapshot(third), 'with no reload for an SVID');
+    });
+
+    it('never calls a certificate loaded that is shown and not presented, since somebody else committed CAs', async (t) => {
+      const { feed, haproxy, folder, path } = await start(t, { crls: false }, '3.0.11');
+      await expectRejection('haproxy_reload_needed', feed.publish(first, signal));
+      haproxy.restart(loaded(folder));
+      await feed.publish(first, signal);
+      const ca = join(folder, HAPROXY_FILE_NAMES.authorities);
+      for (const command of [
+        `set ssl ca-file ${ca} <<\n${haproxy.inUse(ca)}\n`,
+        `commit ssl ca-file ${ca}\n`,
+      ]) {
+        const address = { path: haproxy.path };
+        await askHaproxy(command, { address, timeoutMs: 5_000, clock: systemClock }, signal);
+      }
+      await expectRejection('haproxy_config_unusable', feed.publish(second, signal));
+      assert.equal(feed.consumers()[0]?.loaded, null);
+      assert.equal(serialOf(haproxy.inUse(path)), serialOfSnapshot(second), 'it shows the new one');
+      assert.equal(serialOf(haproxy.presented(path)), serialOfSnapshot(first), 'and presents the old one');
+    });
   });
 
   it('leaves no transaction open when HAProxy refuses the commit', async (t) => {
