@@ -25,6 +25,8 @@ export interface FeedsOptions {
   readonly onNack: (kind: SecretKind) => void;
   /** Told of each call on the agent's sockets that is refused. */
   readonly onRefusal: (code: ErrorCode) => void;
+  /** Whether each feed has something for its consumers, as of now: what gRPC health says of the agent. */
+  readonly isReady: () => boolean;
   /** The status of the agent, as of now. */
   readonly status: () => GetAgentStatusResponse;
 }
@@ -34,6 +36,8 @@ export interface OpenFeeds {
   readonly all: readonly Feed[];
   /** Streams that are open on the agent's socket. */
   readonly streams: number;
+  /** Tells those who watch the health of the agent when what `isReady` says has changed. */
+  refreshHealth(): void;
   /** Ends every feed, then the socket. */
   close(): Promise<void>;
 }
@@ -53,9 +57,11 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
     await endpoint?.close();
   };
   const opening: Promise<unknown>[] = [];
+  let workloadApiFeed: WorkloadApiFeed | undefined;
   if (endpoint !== undefined && workloadApi !== undefined) {
-    const { onConsumersChange } = options;
-    feeds.push(new WorkloadApiFeed({ endpoint, clock, onConsumersChange }));
+    const { onConsumersChange, isReady } = options;
+    workloadApiFeed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange, isReady });
+    feeds.push(workloadApiFeed);
     feeds.push(new SdsFeed({ ...options, ...workloadApi.sds, endpoint }));
     addStatusService(endpoint, options.status);
     opening.push(endpoint.listen());
@@ -79,6 +85,7 @@ export async function openFeeds(options: FeedsOptions): Promise<OpenFeeds> {
     get streams() {
       return endpoint?.streams ?? 0;
     },
+    refreshHealth: () => workloadApiFeed?.refreshHealth(),
     close,
   };
 }

@@ -99,6 +99,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
       random,
       log,
       status,
+      isReady: () => agent?.unready === null,
       onConsumersChange,
       onNack: (secret) => metrics.sdsNacks.add({ secret }),
       onRefusal: (code) => metrics.refusals.add({ code }),
@@ -143,10 +144,11 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     }));
     await made.restore();
     const running = made.run(stop.signal);
+    const showingHealth = showHealth(feeds, reportWakeup, clock, stop.signal);
     const watching = watchOnceServing(made, reportWakeup, client, readOwnToken, options, stop.signal);
     closers.unshift(async () => {
       stop.abort(new Error('the agent is closing'));
-      await Promise.all([running, watching]);
+      await Promise.all([running, watching, showingHealth]);
     });
     const httpPort =
       config.httpAddress === undefined
@@ -232,6 +234,21 @@ async function listenHttp(
   );
   opened(() => endpoint.close());
   return port;
+}
+
+/** Tells those who watch gRPC health, at each change of what the feeds have. Never rejects. */
+async function showHealth(
+  feeds: OpenFeeds,
+  changes: Wakeup,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    const seen = changes.generation;
+    feeds.refreshHealth();
+    // Only the end of the agent makes this reject; the loop sees it.
+    await changes.sleep(seen, (end) => sleepUntilDeadline(clock, null, end), signal).catch(() => {});
+  }
 }
 
 /** Watches from the first identity on: until then the agent has nothing to report, and its attempts come first. */

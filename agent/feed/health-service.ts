@@ -12,24 +12,57 @@ import type { WorkloadEndpoint } from './workload-endpoint.ts';
 /** The service name of the gRPC health checking protocol. */
 export const HEALTH_SERVICE = 'grpc.health.v1.Health';
 
-/** The health of the Workload API: SERVING exactly while an identity is served. */
+const SERVING = encode(ServingStatus.SERVING);
+const NOT_SERVING = encode(ServingStatus.NOT_SERVING);
+
+/** The health of the Workload API, and of the agent around it. */
 export interface HealthService {
+  /** Whether the Workload API serves an identity now. */
   setServing(serving: boolean): void;
+  /** Tells those who watch when the agent has become ready, or is not any more. */
+  refresh(): void;
   close(status: EndStatus): void;
 }
 
-/** Adds gRPC health (Check and Watch, for `` and `SpiffeWorkloadAPI`) to the endpoint. No security header is asked for. */
-export function addHealthService(endpoint: WorkloadEndpoint, clock: Clock): HealthService {
+/**
+ * Adds gRPC health (Check and Watch) to the endpoint: `SpiffeWorkloadAPI` is SERVING exactly while that API serves an
+ * identity, and the empty name, which stands for all of the server, while the agent `isReady` besides. No security header
+ * is asked for.
+ */
+export function addHealthService(
+  endpoint: WorkloadEndpoint,
+  clock: Clock,
+  isReady: () => boolean,
+): HealthService {
   const drop = (stream: ByteStream): void => endpoint.drop(stream);
-  const watchers = new NewestBroadcast({ name: 'health', clock, drop });
-  const unknownWatchers = new NewestBroadcast({ name: 'health-unknown', clock, drop });
   const never = new AbortController().signal;
-  let current = encode(ServingStatus.NOT_SERVING);
-  void watchers.send({ bytes: current, held: null }, never);
+  let isServing = false;
+  const healthOf = (name: string, isHealthy: () => boolean): ServiceHealth => {
+    const watchers = new NewestBroadcast({ name, clock, drop });
+    let current = NOT_SERVING;
+    void watchers.send({ bytes: current, held: null }, never);
+    const refresh = (): Buffer => {
+      const next = isHealthy() ? SERVING : NOT_SERVING;
+      if (next !== current) {
+        current = next;
+        void watchers.send({ bytes: current, held: null }, never);
+      }
+      return current;
+    };
+    return { watchers, refresh };
+  };
+  const services = new Map([
+    ['', healthOf('health', () => isServing && isReady())],
+    [WORKLOAD_API_SERVICE, healthOf('health-workload-api', () => isServing)],
+  ]);
+  const unknownWatchers = new NewestBroadcast({ name: 'health-unknown', clock, drop });
   void unknownWatchers.send({ bytes: encode(ServingStatus.SERVICE_UNKNOWN), held: null }, never);
+  const asked = (request: Buffer): ServiceHealth | undefined => services.get(serviceOf(request) ?? 'unknown');
+  const refreshAll = (): void => services.forEach(({ refresh }) => void refresh());
 
   const check: handleUnaryCall<Buffer, Buffer> = (call, callback) => {
-    if (isKnown(call.request)) callback(null, current);
+    const service = asked(call.request);
+    if (service !== undefined) callback(null, service.refresh());
     else callback({ code: status.NOT_FOUND, details: 'unknown service' });
   };
   const watch: handleServerStreamingCall<Buffer, Buffer> = (stream) => {
@@ -39,7 +72,9 @@ export function addHealthService(endpoint: WorkloadEndpoint, clock: Clock): Heal
       endStream(stream, endpoint.refusalOf(error));
       return;
     }
-    (isKnown(stream.request) ? watchers : unknownWatchers).add(stream);
+    const service = asked(stream.request);
+    service?.refresh();
+    (service?.watchers ?? unknownWatchers).add(stream);
   };
   endpoint.addService(
     { Check: unaryMethod('Check', HEALTH_SERVICE), Watch: streamMethod('Watch', HEALTH_SERVICE) },
@@ -48,24 +83,29 @@ export function addHealthService(endpoint: WorkloadEndpoint, clock: Clock): Heal
 
   return {
     setServing(serving) {
-      const next = encode(serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING);
-      if (next.equals(current)) return;
-      current = next;
-      void watchers.send({ bytes: current, held: null }, never);
+      isServing = serving;
+      refreshAll();
     },
+    refresh: refreshAll,
     close(endStatus) {
-      watchers.end(endStatus);
+      for (const { watchers } of services.values()) watchers.end(endStatus);
       unknownWatchers.end(endStatus);
     },
   };
 }
 
-function isKnown(request: Buffer): boolean {
+/** One name that is asked for. */
+interface ServiceHealth {
+  readonly watchers: NewestBroadcast;
+  /** The answer as of now; who watches is told where it has changed. */
+  readonly refresh: () => Buffer;
+}
+
+function serviceOf(request: Buffer): string | null {
   try {
-    const { service } = HealthCheckRequest.decode(request);
-    return service === '' || service === WORKLOAD_API_SERVICE;
+    return HealthCheckRequest.decode(request).service;
   } catch {
-    return false;
+    return null;
   }
 }
 

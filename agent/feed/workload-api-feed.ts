@@ -17,6 +17,8 @@ export interface WorkloadApiFeedOptions {
   readonly clock: Clock;
   /** See {@link Feed}. */
   readonly onConsumersChange: () => void;
+  /** Whether the agent is ready, for gRPC health; absent = whenever this feed serves. */
+  readonly isReady?: () => boolean;
 }
 
 /**
@@ -34,13 +36,13 @@ export class WorkloadApiFeed implements Feed {
   readonly #health: HealthService;
   #phase: 'starting' | 'serving' | 'withdrawn' | 'closed' = 'starting';
 
-  constructor({ endpoint, clock, onConsumersChange }: WorkloadApiFeedOptions) {
+  constructor({ endpoint, clock, onConsumersChange, isReady = () => true }: WorkloadApiFeedOptions) {
     this.#endpoint = endpoint;
     const drop = (stream: ByteStream): void => endpoint.drop(stream);
     const broadcast = { clock, drop, onReadersChange: onConsumersChange };
     this.#svids = new NewestBroadcast({ ...broadcast, name: 'FetchX509SVID' });
     this.#bundles = new NewestBroadcast({ ...broadcast, name: 'FetchX509Bundles' });
-    this.#health = addHealthService(endpoint, clock);
+    this.#health = addHealthService(endpoint, clock, isReady);
     const unimplemented = unimplementedMethods((error) => endpoint.refusalOf(error));
     endpoint.addService(
       {
@@ -54,6 +56,11 @@ export class WorkloadApiFeed implements Feed {
         ...unimplemented.handlers,
       },
     );
+  }
+
+  /** To be called when what `isReady` says may have changed. */
+  refreshHealth(): void {
+    this.#health.refresh();
   }
 
   async publish(snapshot: IdentitySnapshot, signal: AbortSignal): Promise<void> {

@@ -9,7 +9,7 @@ export const agentHealthcheckCommand: Command = {
   name: 'agent healthcheck',
   summary: 'ask whether an agent serves an identity now',
   description: [
-    'Asks the health service on the Workload API socket of an agent. An agent is healthy exactly while it serves an identity that has not expired.',
+    'Asks the health service on the Workload API socket of an agent. An agent is healthy exactly while it serves an identity that has not expired, and each of its feeds has put that where its consumers find it.',
   ],
   positionals: [],
   options: [WORKLOAD_SOCKET_OPTION, { ...TIMEOUT_OPTION, default: '2s' }, OUTPUT_OPTION],

@@ -14,7 +14,7 @@ export const agentWaitCommand: Command = {
   name: 'agent wait',
   summary: 'wait until an agent serves an identity',
   description: [
-    'Asks the health service on the Workload API socket of an agent again and again, with back-off, until the agent serves an identity. The socket need not exist yet. For start-up order: as the post-start hook of a pod, or before a program that cannot wait itself.',
+    'Asks the health service on the Workload API socket of an agent again and again, with back-off, until the agent serves an identity and each of its feeds has put that where its consumers find it. The socket need not exist yet. For start-up order: as the post-start hook of a pod, or before a program that cannot wait itself.',
   ],
   positionals: [],
   options: [WORKLOAD_SOCKET_OPTION, { ...TIMEOUT_OPTION, default: '60s' }, OUTPUT_OPTION],

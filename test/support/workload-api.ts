@@ -9,11 +9,14 @@ export async function openWorkloadApi({
   maxStreams,
   clock,
   onConsumersChange = () => {},
+  isReady = () => true,
 }: {
   readonly socketPath: string;
   readonly maxStreams: number;
   readonly clock: Clock;
   readonly onConsumersChange?: () => void;
+  /** Whether the agent around it is ready. */
+  readonly isReady?: () => boolean;
 }): Promise<{ readonly feed: WorkloadApiFeed; readonly endpoint: WorkloadEndpoint }> {
   const endpoint = new WorkloadEndpoint({
     socketPaths: [socketPath],
@@ -22,7 +25,7 @@ export async function openWorkloadApi({
     clock,
     ...NO_REFUSALS,
   });
-  const feed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange });
+  const feed = new WorkloadApiFeed({ endpoint, clock, onConsumersChange, isReady });
   await endpoint.listen();
   return { feed, endpoint };
 }

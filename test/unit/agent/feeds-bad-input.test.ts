@@ -252,6 +252,7 @@ describe('bad input of one feed', () => {
         config,
         status: () => GetAgentStatusResponse.decode(new Uint8Array(0)),
         onConsumersChange: () => {},
+        isReady: () => true,
         onNack: () => {},
         onRefusal: () => {},
       });

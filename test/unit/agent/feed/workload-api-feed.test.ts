@@ -72,6 +72,7 @@ describe('the Workload API', () => {
   let client: WorkloadClient;
   let clock: ManualClock;
   let socketPath: string;
+  let isReady = true;
 
   before(async () => {
     factory = await SnapshotFactory.make(Date.now());
@@ -80,7 +81,9 @@ describe('the Workload API', () => {
   beforeEach(async () => {
     clock = new ManualClock();
     socketPath = newSocketPath();
-    ({ feed, endpoint } = await openWorkloadApi({ socketPath, maxStreams: 4, clock }));
+    isReady = true;
+    const options = { socketPath, maxStreams: 4, clock, isReady: () => isReady };
+    ({ feed, endpoint } = await openWorkloadApi(options));
     client = new WorkloadClient(socketPath);
   });
   afterEach(async () => {
@@ -513,6 +516,23 @@ describe('the Workload API', () => {
       await feed.withdraw();
       assert.equal((await stream.next()).status, Health.NOT_SERVING);
       stream.cancel();
+    });
+
+    it('says of the whole agent that it serves once the other feeds are ready too, and of the Workload API before', async () => {
+      isReady = false;
+      const [all, api] = [client.watchHealth(), client.watchHealth('SpiffeWorkloadAPI')];
+      for (const stream of [all, api]) assert.equal((await stream.next()).status, Health.NOT_SERVING);
+      await publish(1);
+      assert.equal((await api.next()).status, Health.SERVING);
+      assert.equal((await client.health('SpiffeWorkloadAPI')).status, Health.SERVING);
+      assert.equal((await client.health()).status, Health.NOT_SERVING);
+      isReady = true;
+      feed.refreshHealth();
+      assert.equal((await all.next()).status, Health.SERVING);
+      isReady = false;
+      assert.equal((await client.health()).status, Health.NOT_SERVING, 'as of now, whoever was told of it');
+      assert.equal((await all.next()).status, Health.NOT_SERVING);
+      for (const stream of [all, api]) stream.cancel();
     });
 
     it('knows no other service', async () => {
