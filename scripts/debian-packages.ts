@@ -12,6 +12,7 @@ import {
 import { basename, join } from 'node:path';
 
 const MACHINE_LISTS = '/etc/apt';
+const DEBIAN_RELEASE = /^(?:bookworm|trixie)$/;
 
 /**
  * Packages of the machine's own Debian mirrors, downloaded and unpacked: nothing is installed, no maintainer script
@@ -19,11 +20,16 @@ const MACHINE_LISTS = '/etc/apt';
  */
 export class DebianPackages {
   readonly #folder: string;
+  readonly #edit: (list: string) => string;
   #isUpdated = false;
 
-  /** `folder` holds apt's state, so that neither root nor the machine's package lists are needed. */
-  constructor(folder: string) {
+  /**
+   * `folder` holds apt's state, so that neither root nor the machine's package lists are needed. `edit` makes of each of
+   * the machine's lists of mirrors the one that is used, as {@link ofSuite} does; absent = as it is.
+   */
+  constructor(folder: string, edit: (list: string) => string = (list) => list) {
     this.#folder = folder;
+    this.#edit = edit;
   }
 
   /** Unpacks a package as the folder `into`, in place of what is there. Throws where it is not to be had. */
@@ -49,6 +55,11 @@ export class DebianPackages {
     const version = /^Version: (?:\d+:)?(\S+)$/m.exec(readFileSync(join(into, description), 'utf8'))?.[1];
     if (version === undefined) throw new Error(`${description} names no version`);
     return version;
+  }
+
+  /** Downloads what the authors of a source package released, without what Debian adds, into a folder. */
+  downloadOriginal(sourcePackage: string, into: string): void {
+    this.#apt(['source', '--download-only', '--tar-only', sourcePackage], into);
   }
 
   /** The version of a package that would be unpacked, without its epoch. */
@@ -84,7 +95,7 @@ export class DebianPackages {
     for (const folder of [this.#path('lists/partial'), this.#path('cache/archives/partial'), sources])
       mkdirSync(folder, { recursive: true });
     for (const file of machineLists())
-      writeFileSync(join(sources, basename(file)), withSources(readFileSync(file, 'utf8')));
+      writeFileSync(join(sources, basename(file)), withSources(this.#edit(readFileSync(file, 'utf8'))));
     this.#run(['update'], this.#folder);
     this.#isUpdated = true;
   }
@@ -119,4 +130,28 @@ export function withSources(list: string): string {
   return list
     .replaceAll(/^Types:[ \t]*deb[ \t]*$/gm, 'Types: deb deb-src')
     .replaceAll(/^deb([ \t].*)$/gm, 'deb$1\ndeb-src$1');
+}
+
+/**
+ * A list of mirrors (sources.list(5), either format) with the Debian release `suite` in place of the machine's. Left out
+ * are updates, which lie elsewhere, and mirrors of anything else than Debian.
+ */
+export function ofSuite(list: string, suite: string): string {
+  const inStanza = (stanza: string): string[] => {
+    const release = /^Suites:[ \t]*(\S+)/m.exec(stanza)?.[1] ?? '';
+    return DEBIAN_RELEASE.test(release)
+      ? [`${stanza.replace(/^Suites:.*$/m, `Suites: ${suite}`).trim()}\n`]
+      : [];
+  };
+  const inLine = (line: string): string[] => {
+    const [, before = '', release = '', after = ''] =
+      /^(deb[ \t]+(?:\[.*?\][ \t]+)?\S+[ \t]+)(\S+)(.*)$/.exec(line) ?? [];
+    return DEBIAN_RELEASE.test(release) ? [`${before}${suite}${after}\n`] : [];
+  };
+  return /^Suites:/m.test(list)
+    ? list
+        .split(/\n{2,}/)
+        .flatMap(inStanza)
+        .join('\n')
+    : list.split('\n').flatMap(inLine).join('');
 }

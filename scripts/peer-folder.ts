@@ -53,6 +53,11 @@ export function peerFolder(): string {
   return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'kedge', 'peers');
 }
 
+/** Where `npm run peers` builds a HAProxy of a newer series than Debian 12's. */
+export function newerHaproxy(): string {
+  return join(peerFolder(), 'haproxy-newer', 'haproxy');
+}
+
 /** The path of a peer, on PATH, where a machine may have it, or in the peer folder; null when there is none. */
 export function findPeer(name: string): string | null {
   const peer = PEERS.find((p) => p.name === name);

@@ -8,7 +8,9 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { DebianPackages } from './debian-packages.ts';
-import { findPeer, PEERS, peerFolder } from './peer-folder.ts';
+import { isExecutable } from './executable.ts';
+import { buildHaproxy } from './haproxy-build.ts';
+import { findPeer, newerHaproxy, PEERS, peerFolder } from './peer-folder.ts';
 
 const inCi = process.env['CI'] === 'true';
 const folder = peerFolder();
@@ -30,6 +32,17 @@ for (const { name, debianPackages } of PEERS) {
     missing += 1;
     const why = error instanceof Error ? error.message.split('\n')[0] : 'unknown';
     console.log(`${name}: not to be had here (${why}); its tests will be skipped`);
+  }
+}
+if (isExecutable(newerHaproxy())) console.log('haproxy of a newer series: found');
+else {
+  try {
+    buildHaproxy(newerHaproxy());
+    console.log("haproxy of a newer series: built from Debian's sources");
+  } catch (error) {
+    missing += 1;
+    const why = error instanceof Error ? error.message.split('\n')[0] : 'unknown';
+    console.log(`haproxy of a newer series: not to be had here (${why}); its tests will be skipped`);
   }
 }
 process.exit(inCi && missing > 0 ? 1 : 0);
