@@ -13,6 +13,8 @@ export interface RefusedCall {
 }
 
 const MESSAGE_CHARS = 200;
+/** Of what Vault says, so much is looked at. */
+const SAID_CHARS = 2_000;
 /** A longer wait is cut to this, milliseconds: whoever waits must look again some time. */
 const RETRY_AFTER_CAP_MS = 600_000;
 
@@ -33,6 +35,8 @@ export function refusalOf(call: RefusedCall, answer: VaultHttpAnswer, body: Json
   // Vault lists what went wrong with bullets of its own.
   const said = errorsOf(body)
     .join('; ')
+    // Before any pattern: what looks for spaces and digits takes the square of what it is given.
+    .slice(0, SAID_CHARS)
     .replaceAll(/\d+ errors? occurred:|\s*\n\s*\*?\s*/g, ' ')
     .trim();
   const what = `Vault answered ${status} to ${quote(call.path, 200)}${said === '' ? '' : `: ${quote(said, MESSAGE_CHARS)}`}`;
