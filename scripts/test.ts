@@ -34,7 +34,7 @@ const TIERS: Readonly<Record<string, Tier>> = {
   system: {
     globs: ['test/system/**/*.test.ts'],
     options: ['--test-concurrency=1', '--test-timeout=1200000'],
-    beside: 'test/system/demo.test.ts',
+    beside: 'test/system/proxied-traffic.test.ts',
   },
   cluster: {
     globs: ['test/cluster/**/*.test.ts'],
