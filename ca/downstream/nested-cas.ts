@@ -1,7 +1,7 @@
 import type { Clock } from '../../host/clock.ts';
 import type { Coverage } from '../authority/coverage.ts';
 import type { TrustState } from '../authority/trust-state.ts';
-import { type NestedReport, nestedInstance } from './nested-report.ts';
+import { HOLDS_NOTHING, type NestedReport, nestedInstance } from './nested-report.ts';
 
 /** What a nested CA said, and when: monotonic clock, milliseconds. */
 interface Heard {
@@ -14,15 +14,6 @@ interface Heard {
  * to another replica meanwhile. What it said before may be from before a rotation that has turned since.
  */
 export const REPORT_LIFETIME_MS = 60_000;
-
-/** What is known of a CA that has not spoken, or not lately: it is there, and holds nothing. */
-const NOTHING: NestedReport = {
-  complete: false,
-  bundleAnchors: [],
-  heldAnchors: [],
-  svidAnchor: null,
-  issuersEndMs: 0,
-};
 
 /**
  * The nested CAs that may stand under this one, and what each has said last. Kept in memory: after a restart, and in
@@ -58,7 +49,7 @@ export class NestedCas {
     if (this.#allowed.length === 0 || state === null) return coverage;
     const nested = this.#allowed.flatMap((spiffeId) => {
       const heard = this.#heard.get(spiffeId);
-      if (heard === undefined) return [nestedInstance(spiffeId, NOTHING, state)];
+      if (heard === undefined) return [nestedInstance(spiffeId, HOLDS_NOTHING, state)];
       const { report, atMs } = heard;
       if (report.issuersEndMs <= this.#clock.now()) return [];
       const isFresh = this.#clock.monotonic() - atMs <= REPORT_LIFETIME_MS;

@@ -15,6 +15,15 @@ export interface NestedReport {
   readonly issuersEndMs: number;
 }
 
+/** What is known of a CA that has not spoken, or not lately, or has no trust state: it is there, and holds nothing. */
+export const HOLDS_NOTHING: NestedReport = {
+  complete: false,
+  bundleAnchors: [],
+  heldAnchors: [],
+  svidAnchor: null,
+  issuersEndMs: 0,
+};
+
 /** What this CA, as a nested one, says of its fleet. Pure. Null before there is a trust state. */
 export function nestedReport(state: TrustState | null, coverage: Coverage): NestedReport | null {
   if (state === null) return null;

@@ -9,7 +9,7 @@ import {
   SyncRequest,
   SyncResponse,
 } from '../../../proto/gen/kedge/v1/downstream.ts';
-import type { NestedReport } from '../../downstream/nested-report.ts';
+import { HOLDS_NOTHING, type NestedReport } from '../../downstream/nested-report.ts';
 import type {
   MintedIssuer,
   MintIssuerRequest,
@@ -28,14 +28,6 @@ export interface KedgeUpstreamOptions {
   readonly clock: Clock;
   readonly log: Log;
 }
-
-const NOTHING: NestedReport = {
-  complete: false,
-  bundleAnchors: [],
-  heldAnchors: [],
-  svidAnchor: null,
-  issuersEndMs: 0,
-};
 
 /**
  * The {@link UpstreamAuthority} that is another Kedge CA, above this one in the same trust domain.
@@ -102,7 +94,7 @@ export class KedgeUpstream implements UpstreamAuthority {
 
   async #sync(signal: AbortSignal): Promise<Uint8Array> {
     const { client, report } = this.#options;
-    const { complete, bundleAnchors, heldAnchors, svidAnchor, issuersEndMs } = report() ?? NOTHING;
+    const { complete, bundleAnchors, heldAnchors, svidAnchor, issuersEndMs } = report() ?? HOLDS_NOTHING;
     const message = SyncRequest.encode({
       complete,
       bundleAnchors: [...bundleAnchors],
